@@ -1,0 +1,128 @@
+//! The control channel: lines of ASCII that a guest writes to its second serial port.
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `khz <n>` | the guest counts time at `n` kHz (time-stamp counter) |
+//! | `mark <name> <tsc>` | the guest reached `name` when its time-stamp counter showed `tsc` |
+//! | `end <reason> <code> <detail>` | the guest ends; the last such line counts |
+//!
+//! Lines that are none of these are to be ignored: a newer guest may say more.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
+
+use crate::end::{GuestEnd, Reason};
+
+/// Most bytes of a line, its newline included; longer lines are cut by the writer and ignored by the reader.
+pub const MAX_LINE: usize = 512;
+
+/// The points of a boot that a guest marks when it is asked to trace.
+pub mod mark {
+    /// The loader's first instruction in long mode.
+    pub const LOADER: &str = "loader";
+    /// The loader jumps into the kernel.
+    pub const KERNEL: &str = "kernel";
+    /// The kernel hands over to the program's runtime, just before `main`.
+    pub const MAIN: &str = "main";
+    /// The program listens on its first TCP port.
+    pub const LISTEN: &str = "listen";
+}
+
+/// One line of the control channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Frequency of the guest's time-stamp counter in kHz.
+    Khz(u32),
+    /// A point of the boot was reached.
+    Mark {
+        /// Which, see [`mark`].
+        name: String,
+        /// The time-stamp counter's value then; under QEMU it counts from the start of the virtual machine.
+        tsc: u64,
+    },
+    /// The guest ends.
+    End(GuestEnd),
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Khz(khz) => writeln!(f, "khz {khz}"),
+            Self::Mark { name, tsc } => writeln!(f, "mark {name} {tsc}"),
+            Self::End(end) => writeln!(f, "end {} {} {}", end.reason.word(), end.code, end.detail),
+        }
+    }
+}
+
+impl Record {
+    /// Reads one line, with or without its newline. `None` if it is none of ours.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let line = line.trim_end_matches(['\r', '\n']);
+        let (word, rest) = line.split_once(' ')?;
+        match word {
+            "khz" => Some(Self::Khz(rest.parse().ok()?)),
+            "mark" => {
+                let (name, tsc) = rest.split_once(' ')?;
+                Some(Self::Mark {
+                    name: name.to_owned(),
+                    tsc: tsc.parse().ok()?,
+                })
+            }
+            "end" => {
+                let mut parts = rest.splitn(3, ' ');
+                let word = parts.next()?;
+                let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word)?;
+                let code = parts.next()?.parse().ok()?;
+                let detail = parts.next().unwrap_or_default().to_owned();
+                Some(Self::End(GuestEnd { reason, code, detail }))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn parses_what_it_writes() {
+        for reason in Reason::ALL {
+            let record = Record::End(GuestEnd {
+                reason,
+                code: 255,
+                detail: "why it was so".to_owned(),
+            });
+            assert_eq!(Record::parse(&record.to_string()), Some(record));
+        }
+        for record in [
+            Record::Khz(2_100_000),
+            Record::Mark {
+                name: mark::MAIN.to_owned(),
+                tsc: u64::MAX,
+            },
+        ] {
+            assert_eq!(Record::parse(&record.to_string()), Some(record));
+        }
+    }
+
+    #[test]
+    fn ignores_what_it_does_not_know() {
+        for line in [
+            "",
+            "\n",
+            "end",
+            "end exit",
+            "end exit 256",
+            "end surprise 3 x",
+            "khz",
+            "mark main",
+            "noise 1",
+        ] {
+            assert_eq!(Record::parse(line), None, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What can go wrong on the command line, and the exit code of each.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | success; for `run`, the guest's own status |
+//! | 1 | a check, test or composition failed |
+//! | 2 | wrong usage (clap's own code) |
+//! | 125 | the launcher could not start or watch the guest |
+//! | 126 | the image could not be started |
+//! | 127 | the image has no such role |
+//!
+//! A guest that was ended by a panic, an abort and the like has the codes of `hermitage_boot::Reason::code`.
+
+use std::process::ExitCode;
+
+/// An error at the edge: what is printed, and the code that the process exits with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Wrong usage that clap cannot see by itself.
+    #[error("{0}")]
+    Usage(String),
+    /// Something that was asked for did not hold: a test, a check.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// The documented exit code.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
+        }
+    }
+
+    /// What the user can do about it, printed behind `hint:`.
+    pub(crate) fn hint(&self) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,59 @@
+//! The one place that prints. stdout is data; stderr is everything else.
+
+use crate::failure::Failure;
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors alone.
+    Quiet,
+    /// What a user wants to know.
+    Normal,
+    /// The commands that are run and the guest's boot log, too.
+    Verbose,
+}
+
+/// Decides what is printed, and how.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    verbosity: Verbosity,
+}
+
+impl Printer {
+    pub(crate) fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity }
+    }
+
+    /// How much is said.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// A line about progress or a decision, on stderr, unless quiet.
+    pub(crate) fn note(&self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A line for who asked for more, on stderr.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            eprintln!("{text}");
+        }
+    }
+
+    /// An error with all its causes, and what to do about it.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let mut text = format!("error: {failure}");
+        let mut source = std::error::Error::source(failure);
+        while let Some(cause) = source {
+            text.push_str(&format!("\n  caused by: {cause}"));
+            source = cause.source();
+        }
+        if let Some(hint) = failure.hint() {
+            text.push_str(&format!("\n  hint: {hint}"));
+        }
+        eprintln!("{text}");
+    }
+}
