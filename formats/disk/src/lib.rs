@@ -1,9 +1,23 @@
 //! The disk that an image is: where each part lies, and access to it as a block device.
 //!
-//! This crate owns the partition layout ([`layout`]); the block-device trait and its qcow2 implementation come
-//! beside it. It knows nothing of what the partitions hold.
+//! - [`layout`]: the partitions;
+//! - [`device`]: bytes at offsets, whatever keeps them;
+//! - [`qcow2`]: the container, and overlays over it;
+//! - [`table`]: the partition table and the boot code;
+//! - [`image`]: an opened image or overlay, for the launcher.
 //!
 //! Builder and launcher both use it: the builder writes images, the launcher makes overlays, reads the loader
-//! and the default boot configuration out of an image, and writes an instance's boot configuration.
+//! and the default boot configuration out of an image, and writes an instance's boot configuration. What files an
+//! image holds is the builder's business. Start reading at [`image::open_image`].
 
+pub mod device;
+pub mod error;
+pub mod image;
 pub mod layout;
+pub mod qcow2;
+pub mod table;
+
+pub use device::BlockDevice;
+pub use error::Error;
+pub use image::{Image, open_image, open_overlay};
+pub use qcow2::{Access, create_overlay};
