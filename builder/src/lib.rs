@@ -9,5 +9,9 @@
 //!
 //! It does not own how an image is run; that is the launcher's.
 
+pub mod cache;
 pub mod environment;
 pub mod event;
+pub mod process;
+pub mod session;
+pub mod toolchain;

@@ -1,0 +1,266 @@
+//! The per-user cache: what is provided or built once and used by every run, in every workspace.
+//!
+//! | entry | what |
+//! | --- | --- |
+//! | `toolchain/<version>-<origin>/` | a guest toolchain, complete or not there at all |
+//! | `toolchain/downloads/` | packages of an install that was interrupted |
+//! | `build/<name>-<digest>` | a build's result; the digest covers all of the build's inputs |
+//! | `*.lock` | held by the process that changes the entry; says which |
+//!
+//! An entry appears by a rename, when it is complete and on disk: whoever sees it may use it, and a run that was
+//! killed leaves nothing but a `.partial` that the next one removes. The folder may be deleted at any time.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use crate::environment::Environment;
+use crate::event::{Event, Observer};
+
+/// Why the cache cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// Nothing says where it is.
+    #[error("no folder for the cache: `HERMITAGE_CACHE`, `XDG_CACHE_HOME` and `HOME` are unset")]
+    NoFolder,
+    /// The system refused something.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl CacheError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoFolder => Some("set `HERMITAGE_CACHE` to a folder of yours".to_owned()),
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(format!(
+                "free some space on the file system of `{}`, or set `HERMITAGE_CACHE` to a folder elsewhere",
+                path.display()
+            )),
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+/// Turns an [`io::Error`] into a [`CacheError`] that names what was tried, and on what.
+pub(crate) fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CacheError + 'a {
+    move |source| CacheError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The cache's folder.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// The cache that the environment names; nothing is created yet.
+    ///
+    /// # Errors
+    /// The environment names none.
+    pub fn new(environment: &Environment) -> Result<Self, CacheError> {
+        let root = environment.cache.clone().ok_or(CacheError::NoFolder)?;
+        Ok(Self { root })
+    }
+
+    /// The path of an entry.
+    #[must_use]
+    pub fn path(&self, entry: impl AsRef<Path>) -> PathBuf {
+        self.root.join(entry)
+    }
+}
+
+/// A lock on what a `.lock` file stands for, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of `path` (a file beside it); if another process holds it, says who and waits.
+    pub(crate) fn take(path: &Path, what: &str, observer: &dyn Observer) -> Result<Self, CacheError> {
+        let path = &suffixed(path, ".lock");
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        }
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed("open", path))?;
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            // Who holds it is for the user's eye alone; a lock that cannot be read is waited for just the same.
+            let _ = file.read_to_string(&mut holder);
+            observer.event(&Event::Waiting {
+                what: what.to_owned(),
+                holder: holder.trim().to_owned(),
+            });
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)
+                .map_err(io::Error::from)
+                .map_err(failed("lock", path))?;
+        }
+        let holder = format!("process {} ({})\n", std::process::id(), command_line());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(failed("write", path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn command_line() -> String {
+    let words: Vec<_> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    words.join(" ")
+}
+
+/// `path` with something behind its name.
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A folder or file that is being made, under a temporary name beside its final one. Dropped without
+/// [`Staged::publish`], it is removed. Whoever makes one holds the [`Lock`] of its final path.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    partial: PathBuf,
+    target: PathBuf,
+}
+
+impl Staged {
+    /// Starts anew: what an earlier run left is removed.
+    pub(crate) fn new(target: &Path) -> Result<Self, CacheError> {
+        let staged = Self {
+            partial: suffixed(target, ".partial"),
+            target: target.to_owned(),
+        };
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        }
+        remove(&staged.partial)?;
+        Ok(staged)
+    }
+
+    /// Where to write.
+    pub(crate) fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Puts all of it on disk, then gives it its final name, in place of what may be there.
+    pub(crate) fn publish(self) -> Result<(), CacheError> {
+        let partial = File::open(&self.partial).map_err(failed("open", &self.partial))?;
+        // One call for all files of a folder; without it, a power cut after the rename could leave empty files.
+        rustix::fs::syncfs(&partial)
+            .map_err(io::Error::from)
+            .map_err(failed("write", &self.partial))?;
+        if self.target.is_dir() {
+            remove(&self.target)?;
+        }
+        fs::rename(&self.partial, &self.target).map_err(failed("write", &self.target))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // The error that brought us here counts; what remains is removed by the next run.
+        let _ = remove(&self.partial);
+    }
+}
+
+/// Removes a file or a folder, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), CacheError> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Silent;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    #[test]
+    fn what_is_not_published_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("entry");
+        let staged = Staged::new(&target).unwrap();
+        fs::create_dir(staged.path()).unwrap();
+        fs::write(staged.path().join("file"), "half").unwrap();
+        drop(staged);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn replaces_a_folder_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("entry");
+        for round in ["one", "two"] {
+            let staged = Staged::new(&target).unwrap();
+            fs::create_dir(staged.path()).unwrap();
+            fs::write(staged.path().join(round), "").unwrap();
+            staged.publish().unwrap();
+        }
+        let names: Vec<_> = fs::read_dir(&target)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["two"]);
+    }
+
+    #[test]
+    fn the_second_waits_for_the_first_and_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("entry");
+        let first = Mutex::new(Some(Lock::take(&path, "the entry", &Silent).unwrap()));
+        let released = AtomicBool::new(false);
+        let told = Mutex::new(Vec::new());
+        // The first gives way when, and only when, the second says that it waits.
+        let observer = |event: &Event| {
+            told.lock().unwrap().push(event.clone());
+            released.store(true, Ordering::SeqCst);
+            first.lock().unwrap().take();
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| Lock::take(&path, "the entry", &observer).unwrap());
+        });
+        assert!(released.load(Ordering::SeqCst));
+        let told = told.into_inner().unwrap();
+        let [Event::Waiting { what, holder }] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert_eq!(what, "the entry");
+        assert!(
+            holder.starts_with(&format!("process {} (", std::process::id())),
+            "{holder}"
+        );
+    }
+}
