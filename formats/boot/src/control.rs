@@ -17,6 +17,9 @@ use crate::end::{GuestEnd, Reason};
 /// Most bytes of a line, its newline included; longer lines are cut by the writer and ignored by the reader.
 pub const MAX_LINE: usize = 512;
 
+/// Most characters of an end's detail: what [`MAX_LINE`] leaves beside the longest reason and code.
+const MAX_DETAIL: usize = 480;
+
 /// The points of a boot that a guest marks when it is asked to trace.
 pub mod mark {
     /// The loader's first instruction in long mode.
@@ -50,8 +53,51 @@ impl fmt::Display for Record {
         match self {
             Self::Khz(khz) => writeln!(f, "khz {khz}"),
             Self::Mark { name, tsc } => writeln!(f, "mark {name} {tsc}"),
-            Self::End(end) => writeln!(f, "end {} {} {}", end.reason.word(), end.code, end.detail),
+            Self::End(end) => write_end(f, end.reason, end.code, &end.detail),
         }
+    }
+}
+
+/// Writes the line of a [`Record::End`] without allocating: memory may be what the guest ran out of.
+/// The detail is made fit for a line: a panic's message may have several, in any script.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_end(
+    out: &mut impl fmt::Write,
+    reason: Reason,
+    code: u8,
+    detail: impl fmt::Display,
+) -> fmt::Result {
+    write!(out, "end {} {code} ", reason.word())?;
+    // Longer ones fail to be written: that is how they are cut.
+    let _cut = fmt::Write::write_fmt(
+        &mut OneLine {
+            out,
+            left: MAX_DETAIL,
+        },
+        format_args!("{detail}"),
+    );
+    out.write_char('\n')
+}
+
+/// Passes on printable ASCII, something visible for all else, and fails when it is full.
+struct OneLine<'a, W> {
+    out: &'a mut W,
+    left: usize,
+}
+
+impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.out.write_char(match char {
+                ' '..='~' => char,
+                _ if char.is_control() => ' ',
+                _ => '?',
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -106,6 +152,24 @@ mod tests {
             },
         ] {
             assert_eq!(Record::parse(&record.to_string()), Some(record));
+        }
+    }
+
+    #[test]
+    fn writes_any_detail_as_one_line_that_is_read_again() {
+        for (detail, read) in [
+            ("two\r\nlines", "two  lines"),
+            ("gr\u{fc}n", "gr?n"),
+            (&"x".repeat(600), &"x".repeat(MAX_DETAIL)),
+        ] {
+            let mut line = String::new();
+            write_end(&mut line, Reason::NoSuchRole, 255, detail).unwrap();
+            assert!(line.len() <= MAX_LINE);
+            assert_eq!(line.find('\n'), Some(line.len() - 1));
+            let Some(Record::End(end)) = Record::parse(&line) else {
+                panic!("{line:?} is not read");
+            };
+            assert_eq!(end.detail, read);
         }
     }
 

@@ -1,0 +1,24 @@
+//! libhermit: the kernel and our glue, the archive that turns a service into a unikernel.
+//!
+//! The glue stands where the kernel, Rust's runtime and the world outside meet. It owns what happens there, and
+//! nothing of what happens on either side:
+//! - [`start`]: between the kernel and `main`: arguments and environment out of the boot configuration;
+//! - [`end`]: between the program and the power switch: what the launcher learns about a guest's end;
+//! - [`fault`]: the words for a CPU exception;
+//! - [`trace`]: time marks of the boot;
+//! - [`port`]: the serial ports and the other I/O ports that this takes.
+//!
+//! It gets in between in two ways. The linker's `--wrap` sends what the service calls `NAME` to our `__wrap_NAME`
+//! (`wraps.txt` lists the names; what was wrapped stays reachable as `__real_NAME`); and the patches in
+//! `guest/kernel/patches` make the kernel call our `hermitage_NAME`.
+#![no_std]
+#![feature(alloc_error_handler, std_internals)]
+#![expect(internal_features, reason = "the payload of a panic, which the panic runtime of Rust 1.85.0 gets")]
+
+extern crate alloc;
+
+mod end;
+mod fault;
+mod port;
+mod start;
+mod trace;

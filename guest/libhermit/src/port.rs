@@ -1,0 +1,67 @@
+//! I/O ports: the two serial ports and QEMU's exit device.
+//!
+//! The glue writes to the ports itself, without the kernel's console: it must be able to say why a guest ends in any
+//! state of the kernel, its locks held or its memory gone.
+
+use core::arch::asm;
+use core::fmt;
+
+use hermitage_boot::{CONSOLE_PORT, CONTROL_PORT, DEBUG_EXIT_PORT};
+
+/// How often a serial port is asked whether it takes a byte: far longer than a byte takes at 9600 baud, and not for
+/// ever, since an end must come even where nobody drains the port.
+const ATTEMPTS: usize = 100_000;
+
+/// A 16550 UART that the loader has set up. Where there is none, all its registers read as ones, which means that
+/// it always takes a byte.
+pub(crate) struct Uart(u16);
+
+impl Uart {
+    /// The first serial port: what people read.
+    pub(crate) const fn console() -> Self {
+        Self(CONSOLE_PORT)
+    }
+
+    /// The second serial port: what the launcher reads.
+    pub(crate) const fn control() -> Self {
+        Self(CONTROL_PORT)
+    }
+
+    fn send(&self, byte: u8) {
+        const LINE_STATUS: u16 = 5;
+        const TRANSMITTER_EMPTY: u8 = 1 << 5;
+        for _ in 0..ATTEMPTS {
+            if read(self.0 + LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+                break;
+            }
+        }
+        write(self.0, byte);
+    }
+}
+
+impl fmt::Write for Uart {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.send(byte);
+        }
+        Ok(())
+    }
+}
+
+/// Ends QEMU with the status `(code << 1) | 1`, if it was started with such a device.
+pub(crate) fn debug_exit(code: u8) {
+    write(DEBUG_EXIT_PORT, code);
+}
+
+fn read(port: u16) -> u8 {
+    let value: u8;
+    // SAFETY: only line status registers are read here, which touches no memory and changes nothing that the
+    // kernel's driver relies on.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+fn write(port: u16, value: u8) {
+    // SAFETY: only transmit registers and the exit device are written here, which touches no memory.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+}

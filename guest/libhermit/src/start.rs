@@ -1,0 +1,88 @@
+//! From the kernel to `main`: the boot configuration becomes `argv` and the environment.
+
+use alloc::vec::Vec;
+use core::ffi::{CStr, c_char};
+use core::{ptr, slice};
+
+use hermitage_boot::control::mark;
+use hermitage_boot::{BootConfig, HANDOFF_VARIABLE, Reason};
+
+use crate::{end, trace};
+
+unsafe extern "C" {
+    fn __real_runtime_entry(argc: i32, argv: *const *const c_char, env: *const *const c_char) -> !;
+}
+
+/// What the kernel calls when it is up. Its own arguments and environment are the loader's words to it, not to the
+/// program; only a foreign loader, which hands over no boot configuration, has nothing better.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_runtime_entry(
+    argc: i32,
+    argv: *const *const c_char,
+    env: *const *const c_char,
+) -> ! {
+    // SAFETY: the kernel ends its environment with a null pointer, and its strings with a NUL; it keeps them for
+    // ever.
+    let (argc, argv, env) = match unsafe { handed_over(env) } {
+        Some(config) => unpack(config),
+        None => (argc, argv, env),
+    };
+    trace::reached(mark::MAIN);
+    // SAFETY: these are as the kernel would give them: NUL-terminated strings that live for ever, `argc` of them in
+    // `argv`, and a null pointer at the end of `env`.
+    unsafe { __real_runtime_entry(argc, argv, env) }
+}
+
+/// The boot configuration that the loader left in memory, if it did.
+///
+/// # Safety
+/// `env` is null, or an array of C strings that live for ever, with a null pointer at its end.
+unsafe fn handed_over(env: *const *const c_char) -> Option<BootConfig> {
+    let mut entry = env;
+    // SAFETY: `entry` starts at the array, and moves on only while it has not seen the null pointer at its end.
+    while !entry.is_null() && unsafe { !(*entry).is_null() } {
+        // SAFETY: not null, so a C string that lives for ever.
+        let text = unsafe { CStr::from_ptr(*entry) }.to_bytes();
+        // SAFETY: not yet at the end of the array.
+        entry = unsafe { entry.add(1) };
+
+        let Some((address, length)) = parse(text) else {
+            continue;
+        };
+        // SAFETY: the loader says where it put the bytes; it identity-maps them, and never gives them to the
+        // kernel's allocator.
+        let bytes = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(address), length) };
+        match BootConfig::decode(bytes) {
+            Ok(config) => return Some(config),
+            Err(error) => end::because(Reason::Boot, format_args!("{error}")),
+        }
+    }
+    None
+}
+
+/// Reads `HERMITAGE_BOOT=0x<address>,<length>`.
+fn parse(entry: &[u8]) -> Option<(usize, usize)> {
+    let value = entry.strip_prefix(HANDOFF_VARIABLE.as_bytes())?.strip_prefix(b"=0x")?;
+    let (address, length) = core::str::from_utf8(value).ok()?.split_once(',')?;
+    Some((usize::from_str_radix(address, 16).ok()?, length.parse().ok()?))
+}
+
+fn unpack(config: BootConfig) -> (i32, *const *const c_char, *const *const c_char) {
+    if config.trace {
+        trace::begin();
+    }
+    // At most `MAX_ARGUMENTS`.
+    let argc = config.arguments.len() as i32;
+    (argc, c_strings(config.arguments), c_strings(config.environment))
+}
+
+/// Makes C strings that live for ever, with a null pointer behind the last.
+fn c_strings(words: Vec<Vec<u8>>) -> *const *const c_char {
+    let mut pointers = Vec::with_capacity(words.len() + 1);
+    for mut word in words {
+        word.push(0);
+        pointers.push(word.leak().as_ptr().cast());
+    }
+    pointers.push(ptr::null());
+    pointers.leak().as_ptr()
+}

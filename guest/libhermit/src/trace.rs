@@ -1,0 +1,44 @@
+//! Time marks on the control channel, for whoever asked to trace the boot.
+
+use alloc::borrow::ToOwned;
+use core::arch::x86_64::_rdtsc;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use hermitage_boot::Record;
+use hermitage_boot::control::mark;
+
+use crate::port::Uart;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+static LISTENS: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" {
+    fn __real_sys_listen(socket: i32, backlog: i32) -> i32;
+}
+
+/// Lets marks be written from now on.
+pub(crate) fn begin() {
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// Writes a mark, if anyone asked.
+pub(crate) fn reached(name: &str) {
+    if ASKED.load(Ordering::Relaxed) {
+        // SAFETY: every x86-64 CPU has the time-stamp counter, and the kernel clears the bit that would forbid it.
+        let tsc = unsafe { _rdtsc() };
+        let name = name.to_owned();
+        let _never_fails = write!(Uart::control(), "{}", Record::Mark { name, tsc });
+    }
+}
+
+/// `listen` of std: the first success means that the service can be reached.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_sys_listen(socket: i32, backlog: i32) -> i32 {
+    // SAFETY: passes on the arguments of a call of this very signature; any socket and backlog are fine.
+    let status = unsafe { __real_sys_listen(socket, backlog) };
+    if status == 0 && !LISTENS.swap(true, Ordering::Relaxed) {
+        reached(mark::LISTEN);
+    }
+    status
+}

@@ -1,0 +1,104 @@
+//! A guest program for the tests in virtual machines: `probe <property> [argument...]` shows one property, on the
+//! console and by the guest's end. Start at [`main`]; what a property shows stands beside its name.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::io::Write;
+use std::os::hermit::ffi::OsStrExt;
+use std::{env, process, thread};
+
+fn main() {
+    let mut arguments = env::args_os().skip(1);
+    let property = arguments.next().unwrap_or_default();
+    let number = |at: usize| -> u64 {
+        let text = env::args().nth(2 + at).unwrap_or_default();
+        text.parse().unwrap_or_default()
+    };
+    match property.as_bytes() {
+        b"hello" => println!("hello"),
+        // Each argument and each entry of the environment on a line, escaped so that any byte shows.
+        b"echo" => echo(),
+        // Ends with the status that is given.
+        b"exit" => process::exit(number(0) as i32),
+        // Writes as many bytes as given, without a newline, and ends at once.
+        b"write" => write(number(0)),
+        b"panic" => panic!("said in\ntwo lines"),
+        b"panic-thread" => drop(thread::spawn(|| panic!("in a thread")).join()),
+        b"abort" => process::abort(),
+        b"out-of-memory" => exhaust(),
+        b"null" => touch(0),
+        b"read" => touch(0xdead_0000),
+        b"non-canonical" => touch(1 << 63),
+        b"jump" => jump(0xdead_0000),
+        b"divide" => divide(),
+        b"invalid-opcode" => invalid_opcode(),
+        b"stack-overflow" => println!("{}", recurse(0)),
+        b"stack-overflow-thread" => drop(thread::spawn(|| println!("{}", recurse(0))).join()),
+        // Two random numbers, each of its own source in std; they differ between boots.
+        b"entropy" => entropy(),
+        other => panic!("no property `{}`", other.escape_ascii()),
+    }
+}
+
+fn echo() {
+    for argument in env::args_os() {
+        println!("argument {}", argument.as_bytes().escape_ascii());
+    }
+    let mut environment: Vec<_> = env::vars_os().collect();
+    environment.sort();
+    for (key, value) in environment {
+        println!("environment {}={}", key.as_bytes().escape_ascii(), value.as_bytes().escape_ascii());
+    }
+}
+
+fn write(length: u64) {
+    let bytes: Vec<u8> = (0..length).map(|at| b'a' + (at % 26) as u8).collect();
+    std::io::stdout().write_all(&bytes).unwrap();
+}
+
+/// Takes memory in pieces that are touched, until there is none.
+fn exhaust() {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(black_box(vec![1u8; 64 * 1024]));
+    }
+}
+
+fn touch(address: usize) {
+    if address == 0 {
+        // SAFETY: not safe; the page fault is the point.
+        unsafe { black_box(address as *mut u8).write_volatile(1) };
+    } else {
+        // SAFETY: not safe; the exception is the point.
+        println!("{}", unsafe { black_box(address as *const u8).read_volatile() });
+    }
+}
+
+fn jump(address: usize) {
+    // SAFETY: not safe; the page fault is the point.
+    let function: extern "C" fn() = unsafe { std::mem::transmute(black_box(address)) };
+    function();
+}
+
+fn divide() {
+    // SAFETY: not safe; the exception is the point. Rust's own division would check first.
+    unsafe { std::arch::asm!("div {}", in(reg) 0u64, inout("rax") 1u64 => _, inout("rdx") 0u64 => _) };
+}
+
+fn invalid_opcode() {
+    // SAFETY: not safe; the exception is the point.
+    unsafe { std::arch::asm!("ud2") };
+}
+
+#[expect(unconditional_recursion, reason = "the stack's end is the point")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    recurse(depth + 1) + frame[63]
+}
+
+fn entropy() {
+    println!("hash {:016x}", RandomState::new().hash_one(0));
+    let thread = thread::spawn(|| RandomState::new().hash_one(0)).join().unwrap();
+    println!("thread {thread:016x}");
+}
