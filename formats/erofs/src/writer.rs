@@ -1,0 +1,112 @@
+//! Writes a file system, from nothing.
+//!
+//! [`Plan`] decides where everything lies, from names and sizes alone; [`write()`] reads the files' content once, in
+//! the order of their paths, and streams it out: memory stays bounded however large the files are. What is written
+//! depends on the items alone.
+//!
+//! | blocks | what |
+//! | --- | --- |
+//! | 0 | the superblock, otherwise zero: one sector changes when an update is committed |
+//! | 1 | 64 slots for the root inode, the first one in use: an update takes another one |
+//! | then | the directories' blocks, those of the root first |
+//! | then | directories' inodes, each with its tail: apart from files' inodes, since an update rewrites them more often |
+//! | then | inodes of files and symbolic links, each with its tail |
+//! | then | the files' blocks; content that is equal is stored once |
+//!
+//! Metadata comes first and together, so that a loader has a small image's tree after one read.
+//!
+//! It owns neither the device nor the choice of files. Start at [`Plan::new`].
+
+use std::io;
+use std::path::PathBuf;
+
+mod content;
+mod directory;
+mod output;
+mod pack;
+mod plan;
+
+pub use content::{Content, Written, write};
+pub use plan::Plan;
+
+/// Something that bytes can be written to, at any offset: a partition. All of it reads as zeros before.
+pub trait WriteAt {
+    /// Writes `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// The device fails, or is too small.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// What is to lie at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Names with `/` between them, from the root; empty for the root itself.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Permission bits.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time, seconds since 1970.
+    pub mtime: i64,
+    /// Its nanoseconds.
+    pub mtime_nsec: u32,
+}
+
+/// What an item is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemKind {
+    /// A regular file of a size; its content comes from a [`Content`].
+    File(u64),
+    /// A directory.
+    Directory,
+    /// A symbolic link to a target.
+    Symlink(Vec<u8>),
+}
+
+/// Why a file system cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two items have the same path.
+    #[error("two items at `{}`", .0.display())]
+    Duplicate(PathBuf),
+    /// An item's folder is no item, or is no directory.
+    #[error("`{}` lies in no directory", .0.display())]
+    NoParent(PathBuf),
+    /// A name is empty, longer than 255 bytes, `.` or `..`, or holds a NUL.
+    #[error("`{}` is no path that a file system can hold", .0.display())]
+    Path(PathBuf),
+    /// A symbolic link's target is empty, longer than 4095 bytes, or holds a NUL.
+    #[error("the target of the symbolic link `{}` is empty, too long or holds a NUL", .0.display())]
+    Target(PathBuf),
+    /// The root is no directory.
+    #[error("the root is not a directory")]
+    Root,
+    /// More blocks than 32 bits can address, 16 TiB.
+    #[error("the files need {0} blocks; a file system has at most {max}", max = u32::MAX)]
+    TooLarge(u64),
+    /// A file cannot be read.
+    #[error("cannot read the file for `{}`", path.display())]
+    Read {
+        /// Its path in the file system.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file has another size than was planned for.
+    #[error("the file for `{}` changed while it was read", .0.display())]
+    Changed(PathBuf),
+    /// The device failed.
+    #[error("cannot write the file system")]
+    Write(#[source] io::Error),
+}
+
+/// A path for people.
+fn shown(path: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    PathBuf::from("/").join(std::ffi::OsStr::from_bytes(path))
+}

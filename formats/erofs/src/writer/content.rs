@@ -1,0 +1,332 @@
+//! Carries a plan out: reads the files, writes blocks, inodes, directories, and the superblock at last.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use super::output::{CHUNK, Records, Run};
+use super::plan::{Node, Plan};
+use super::{Error, ItemKind, WriteAt, shown};
+use crate::format::{BLOCK, Kind, RawInode, SUPERBLOCK_OFFSET, Superblock};
+
+/// Where files' content comes from.
+pub trait Content {
+    /// What a file is read through.
+    type Reader: Read;
+
+    /// Opens the file of an item, by its index in what [`Plan::new`] was given. A file may be opened twice.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    fn open(&mut self, item: usize) -> io::Result<Self::Reader>;
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The superblock; its uuid is the start of `digest`.
+    pub superblock: Superblock,
+    /// A digest of all paths, attributes and content; equal trees have equal digests.
+    pub digest: blake3::Hash,
+    /// The digest of each item's content, by its index in what [`Plan::new`] was given; `None` for no file.
+    pub digests: Vec<Option<blake3::Hash>>,
+}
+
+impl Written {
+    /// Bytes of the file system.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        u64::from(self.superblock.blocks) * BLOCK as u64
+    }
+}
+
+/// Writes a file system. The caller makes it durable.
+///
+/// # Errors
+/// A file cannot be read or changes meanwhile, or the device fails.
+pub fn write<W, C>(plan: &Plan, volume_name: &str, device: &W, content: &mut C) -> Result<Written, Error>
+where
+    W: WriteAt,
+    C: Content,
+{
+    let mut writer = Writer {
+        plan,
+        content,
+        run: Run::new(device, plan.data_block),
+        records: Records::new(device),
+        shared: HashMap::new(),
+        buffer: vec![0; CHUNK],
+    };
+    let mut digest = blake3::Hasher::new();
+    let mut digests = vec![None; plan.nodes.len()];
+    writer.directories(device).map_err(Error::Write)?;
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let data = match &node.item.kind {
+            ItemKind::Directory => None,
+            ItemKind::Symlink(target) => {
+                writer.symlink(index, target).map_err(Error::Write)?;
+                Some(blake3::hash(target))
+            }
+            ItemKind::File(_) => {
+                let hash = writer.file(index)?;
+                if let Some(source) = node.source {
+                    digests[source] = Some(hash);
+                }
+                Some(hash)
+            }
+        };
+        describe(&mut digest, node, data);
+    }
+    writer.records.finish().map_err(Error::Write)?;
+    writer.run.finish().map_err(Error::Write)?;
+
+    let digest = digest.finalize();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest.as_bytes()[..16]);
+    let mut name = [0; 16];
+    let length = volume_name.len().min(name.len());
+    name[..length].copy_from_slice(&volume_name.as_bytes()[..length]);
+    let superblock = Superblock {
+        // The root lies in block 1.
+        root_nid: plan.nodes[0].nid() as u16,
+        inodes: plan.inodes(),
+        // The plan has checked that 32 bits are enough.
+        blocks: writer.run.block() as u32,
+        meta_block: 0,
+        uuid,
+        volume_name: name,
+    };
+    device
+        .write_at(SUPERBLOCK_OFFSET, &superblock.encode())
+        .map_err(Error::Write)?;
+    Ok(Written {
+        superblock,
+        digest,
+        digests,
+    })
+}
+
+/// Adds what a node is to the digest of the tree: each field of fixed size, or with its length before it.
+fn describe(digest: &mut blake3::Hasher, node: &Node, data: Option<blake3::Hash>) {
+    let item = &node.item;
+    digest.update(&[node.kind().dirent_type()]);
+    digest
+        .update(&(item.path.len() as u64).to_le_bytes())
+        .update(&item.path);
+    digest.update(&item.permissions.to_le_bytes());
+    digest
+        .update(&item.uid.to_le_bytes())
+        .update(&item.gid.to_le_bytes());
+    digest
+        .update(&item.mtime.to_le_bytes())
+        .update(&item.mtime_nsec.to_le_bytes());
+    if let Some(data) = data {
+        digest.update(&node.size.to_le_bytes()).update(data.as_bytes());
+    }
+}
+
+struct Writer<'a, W, C> {
+    plan: &'a Plan,
+    content: &'a mut C,
+    run: Run<'a, W>,
+    records: Records<'a, W>,
+    /// The first block of content that other files may share.
+    shared: HashMap<(blake3::Hash, u64), u64>,
+    buffer: Vec<u8>,
+}
+
+impl<W: WriteAt, C: Content> Writer<'_, W, C> {
+    /// All directories: first their blocks, then their inodes.
+    fn directories(&mut self, device: &W) -> io::Result<()> {
+        let plan = self.plan;
+        let directories = || {
+            plan.nodes
+                .iter()
+                .enumerate()
+                .filter(|(_, node)| node.kind() == Kind::Directory)
+        };
+        let mut blocks = Run::new(device, plan.nodes[0].start_block);
+        for (index, node) in directories() {
+            let bytes = plan.directory(index);
+            blocks
+                .buffer
+                .extend_from_slice(&bytes[..bytes.len() - node.tail()]);
+            blocks.pad();
+            blocks.drain()?;
+        }
+        blocks.finish()?;
+        for (index, node) in directories() {
+            let bytes = plan.directory(index);
+            self.record(index, node.start_block, &bytes[bytes.len() - node.tail()..])?;
+            if index == 0 {
+                self.records.finish()?;
+            }
+        }
+        self.records.finish()
+    }
+
+    fn symlink(&mut self, index: usize, target: &[u8]) -> io::Result<()> {
+        let node = &self.plan.nodes[index];
+        let start = self.run.block();
+        let (blocks, tail) = target.split_at(target.len() - node.tail());
+        self.run.buffer.extend_from_slice(blocks);
+        self.run.pad();
+        self.run.drain()?;
+        self.record(index, start, tail)
+    }
+
+    /// Stores a file's content and its inode; the content's digest.
+    fn file(&mut self, index: usize) -> Result<blake3::Hash, Error> {
+        let node = &self.plan.nodes[index];
+        if node.size <= CHUNK as u64 {
+            self.small_file(index)
+        } else {
+            self.large_file(index)
+        }
+    }
+
+    /// A file that fits into the buffer: it is read to where it will be written from, and taken back if its content
+    /// is there already.
+    fn small_file(&mut self, index: usize) -> Result<blake3::Hash, Error> {
+        let node = &self.plan.nodes[index];
+        let from = self.run.buffer.len();
+        let mut reader = self.open(index)?.take(node.size + 1);
+        reader
+            .read_to_end(&mut self.run.buffer)
+            .map_err(|error| read_error(node, error))?;
+        if (self.run.buffer.len() - from) as u64 != node.size {
+            return Err(Error::Changed(shown(&node.item.path)));
+        }
+        let hash = blake3::hash(&self.run.buffer[from..]);
+        let tail_at = self.run.buffer.len() - node.tail();
+        self.buffer[..node.tail()].copy_from_slice(&self.run.buffer[tail_at..]);
+
+        let known = self.shared.get(&(hash, node.size)).copied();
+        self.run
+            .buffer
+            .truncate(if known.is_some() { from } else { tail_at });
+        let start = known.unwrap_or_else(|| self.run.block_at(from));
+        self.run.pad();
+        if node.maybe_shared && node.blocks() > 0 {
+            self.shared.insert((hash, node.size), start);
+        }
+        let tail = self.buffer[..node.tail()].to_vec();
+        self.run.drain().map_err(Error::Write)?;
+        self.record(index, start, &tail).map_err(Error::Write)?;
+        Ok(hash)
+    }
+
+    /// A file that is read in pieces; twice if another one has its size, since what to write is not known before.
+    fn large_file(&mut self, index: usize) -> Result<blake3::Hash, Error> {
+        let node = &self.plan.nodes[index];
+        let known = if node.maybe_shared {
+            let hash = self.pieces(index, |_, _| Ok(()))?;
+            self.shared.get(&(hash, node.size)).map(|start| (hash, *start))
+        } else {
+            None
+        };
+        let in_blocks = node.size - node.tail() as u64;
+        let start = known.map_or_else(|| self.run.block(), |(_, start)| start);
+        let mut tail = Vec::with_capacity(node.tail());
+        let mut at = 0;
+        let hash = self.pieces(index, |run, piece| {
+            let split = usize::try_from(in_blocks.saturating_sub(at))
+                .unwrap_or(usize::MAX)
+                .min(piece.len());
+            at += piece.len() as u64;
+            tail.extend_from_slice(&piece[split..]);
+            if known.is_none() {
+                run.buffer.extend_from_slice(&piece[..split]);
+                run.drain()?;
+            }
+            Ok(())
+        })?;
+        if known.is_some_and(|(before, _)| before != hash) {
+            return Err(Error::Changed(shown(&node.item.path)));
+        }
+        self.run.pad();
+        self.run.drain().map_err(Error::Write)?;
+        if node.maybe_shared {
+            self.shared.insert((hash, node.size), start);
+        }
+        self.record(index, start, &tail).map_err(Error::Write)?;
+        Ok(hash)
+    }
+
+    /// Reads a file in pieces and checks its size; its digest.
+    fn pieces<F>(&mut self, index: usize, mut take: F) -> Result<blake3::Hash, Error>
+    where
+        F: FnMut(&mut Run<'_, W>, &[u8]) -> io::Result<()>,
+    {
+        let node = &self.plan.nodes[index];
+        let mut reader = self.open(index)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut left = node.size;
+        loop {
+            let length = match reader.read(&mut self.buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(read_error(node, error)),
+            };
+            if length == 0 {
+                break;
+            }
+            left = left
+                .checked_sub(length as u64)
+                .ok_or_else(|| Error::Changed(shown(&node.item.path)))?;
+            hasher.update(&self.buffer[..length]);
+            take(&mut self.run, &self.buffer[..length]).map_err(Error::Write)?;
+        }
+        if left > 0 {
+            return Err(Error::Changed(shown(&node.item.path)));
+        }
+        Ok(hasher.finalize())
+    }
+
+    fn open(&mut self, index: usize) -> Result<C::Reader, Error> {
+        let node = &self.plan.nodes[index];
+        let source = node.source.unwrap_or_default();
+        self.content.open(source).map_err(|error| read_error(node, error))
+    }
+
+    /// Puts an inode and its tail.
+    fn record(&mut self, index: usize, start_block: u64, tail: &[u8]) -> io::Result<()> {
+        let node = &self.plan.nodes[index];
+        let links = match node.kind() {
+            Kind::Directory => {
+                let folders = node
+                    .children
+                    .iter()
+                    .filter(|child| self.plan.nodes[**child].kind() == Kind::Directory);
+                2 + folders.count() as u32
+            }
+            _ => 1,
+        };
+        let inode = RawInode {
+            layout: node.layout,
+            xattr_size: 0,
+            mode: node.kind().mode_bits() | (node.item.permissions & 0o7777),
+            size: node.size,
+            // The plan has checked that 32 bits are enough.
+            start_block: if node.blocks() == 0 { 0 } else { start_block as u32 },
+            ino: index as u32 + 1,
+            uid: node.item.uid,
+            gid: node.item.gid,
+            mtime: node.item.mtime,
+            mtime_nsec: node.item.mtime_nsec,
+            links,
+        };
+        self.records.put(node.address, &inode.encode())?;
+        if tail.is_empty() {
+            return Ok(());
+        }
+        self.records
+            .put(node.address + crate::format::INODE_SIZE as u64, tail)
+    }
+}
+
+fn read_error(node: &Node, source: io::Error) -> Error {
+    Error::Read {
+        path: shown(&node.item.path),
+        source,
+    }
+}
