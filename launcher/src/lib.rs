@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The launcher: image to running instance. It does not depend on the builder: running needs no toolchain.
+//!
+//! Data flows one way, through plain values:
+//!
+//! `RunRequest -> MachineSpec -> CommandLine -> QEMU -> GuestExit`
+//!
+//! - [`units`], [`forward`]: the values that a request is made of, each checked where it is parsed;
+//! - [`spec`]: what a user asks for, and what a machine is; a pure function between them;
+//! - [`accelerator`], [`qemu`]: what this host has;
+//! - [`command_line`]: QEMU's arguments, a pure function of the spec;
+//! - [`launch`]: a plan, and carrying it out;
+//! - [`machine`]: a machine that runs; [`exit`]: how it ended.
+//!
+//! It never prints and never exits. Start reading at [`launch::plan`].
+
+pub mod accelerator;
+pub mod command_line;
+pub mod environment;
+pub mod error;
+pub mod exit;
+pub mod forward;
+mod instance;
+pub mod launch;
+pub mod machine;
+mod monitor;
+mod process;
+pub mod qemu;
+pub mod spec;
+pub mod units;
+
+pub use accelerator::AcceleratorChoice;
+pub use error::Error;
+pub use exit::GuestExit;
+pub use forward::Forward;
+pub use launch::{Launch, plan};
+pub use machine::Machine;
+pub use spec::{Entry, MachineSpec, Network, RunRequest};
+pub use units::{Cpus, InstanceName, MacAddress, Memory, Variable};

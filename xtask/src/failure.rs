@@ -8,6 +8,7 @@
 //! | 125 | the launcher could not start or watch the guest |
 //! | 126 | the image could not be started |
 //! | 127 | the image has no such role |
+//! | 130, 143 | `run` was stopped by Ctrl-C, by SIGTERM |
 //!
 //! A guest that was ended by a panic, an abort and the like has the codes of `hermitage_boot::Reason::code`.
 
@@ -22,6 +23,9 @@ pub(crate) enum Failure {
     /// Something that was asked for did not hold: a test, a check.
     #[error("{0}")]
     Failed(String),
+    /// A guest could not be planned, started or watched.
+    #[error(transparent)]
+    Launcher(#[from] launcher::Error),
 }
 
 impl Failure {
@@ -30,11 +34,38 @@ impl Failure {
         match self {
             Self::Failed(_) => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
+            Self::Launcher(error) => ExitCode::from(launcher_code(error)),
         }
     }
 
     /// What the user can do about it, printed behind `hint:`.
     pub(crate) fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Usage(_) | Self::Failed(_) => None,
+            Self::Launcher(error) => error.hint(),
+        }
+    }
+}
+
+fn launcher_code(error: &launcher::Error) -> u8 {
+    use launcher::Error;
+    match error {
+        Error::NoCommand { .. }
+        | Error::EmptyCommand
+        | Error::Command { .. }
+        | Error::BootConfig(_)
+        | Error::ForwardsClash { .. } => 2,
+        Error::NoImage(_) | Error::Disk(_) => 126,
+        Error::PortInUse { .. }
+        | Error::Port { .. }
+        | Error::NoKvm(_)
+        | Error::NoQemu { .. }
+        | Error::UnknownQemu { .. }
+        | Error::OldQemu { .. }
+        | Error::Running { .. }
+        | Error::Io { .. }
+        | Error::Process { .. }
+        | Error::EndedBefore { .. }
+        | Error::NotReached { .. } => 125,
     }
 }

@@ -43,6 +43,11 @@ impl Printer {
         }
     }
 
+    /// A line that is always printed, on stderr: how something ended that was expected to end otherwise.
+    pub(crate) fn warn(&self, text: &str) {
+        eprintln!("{text}");
+    }
+
     /// An error with all its causes, and what to do about it.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut text = format!("error: {failure}");

@@ -1,0 +1,158 @@
+//! What can go wrong between a request and a running guest.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hermitage_boot::config::{EncodeError, UnterminatedQuote};
+
+use crate::accelerator::NoKvm;
+use crate::exit::GuestExit;
+use crate::forward::Forward;
+use crate::qemu::Version;
+use crate::units::InstanceName;
+
+/// Why a guest could not be planned, started or watched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The image's file does not exist.
+    #[error("image `{}` does not exist", .0.display())]
+    NoImage(PathBuf),
+    /// The image, or an instance's overlay, cannot be used.
+    #[error(transparent)]
+    Disk(#[from] hermitage_disk::Error),
+    /// Neither request nor image name a command.
+    #[error("image `{}` has no default command", image.display())]
+    NoCommand {
+        /// The image's file.
+        image: PathBuf,
+    },
+    /// A command of no words.
+    #[error("the command is empty")]
+    EmptyCommand,
+    /// A command line that cannot be split.
+    #[error("command `{}`", line.escape_debug())]
+    Command {
+        /// The command line.
+        line: String,
+        /// What is wrong with it.
+        source: UnterminatedQuote,
+    },
+    /// A command or an environment that no guest can take.
+    #[error("the guest cannot take this command and environment")]
+    BootConfig(#[from] EncodeError),
+    /// Two forwards of one port of the host.
+    #[error("`{first}` and `{second}` forward the same port of this host")]
+    ForwardsClash {
+        /// The one.
+        first: Forward,
+        /// The other.
+        second: Forward,
+    },
+    /// A forward's port is taken.
+    #[error("port {} of {} is in use by another process; `{forward}` needs it", forward.host.port(), forward.host.ip())]
+    PortInUse {
+        /// The forward.
+        forward: Forward,
+    },
+    /// A forward's port cannot be had for another reason.
+    #[error("port {} of {} cannot be used; `{forward}` needs it", forward.host.port(), forward.host.ip())]
+    Port {
+        /// The forward.
+        forward: Forward,
+        /// Why.
+        source: io::Error,
+    },
+    /// KVM was asked for and does not work.
+    #[error("kvm does not work here")]
+    NoKvm(#[source] NoKvm),
+    /// QEMU is not on the PATH.
+    #[error("`{program}` is not on the PATH")]
+    NoQemu {
+        /// The program.
+        program: &'static str,
+    },
+    /// QEMU does not say which version it is.
+    #[error("`{}` does not say its version", program.display())]
+    UnknownQemu {
+        /// The program.
+        program: PathBuf,
+        /// What it said, or why it said nothing.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// QEMU is older than what we can use.
+    #[error("`{}` is version {found}; the oldest that works is {}", program.display(), Version::MIN)]
+    OldQemu {
+        /// The program.
+        program: PathBuf,
+        /// Its version.
+        found: Version,
+    },
+    /// Another launcher runs an instance of this name.
+    #[error("instance `{name}` is already running, in process {holder}")]
+    Running {
+        /// The instance.
+        name: InstanceName,
+        /// The launcher's process id, as far as it is known.
+        holder: String,
+    },
+    /// A step on the instance's files failed.
+    #[error("cannot {step} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The process could not be started or watched.
+    #[error("cannot {step}")]
+    Process {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The guest ended before it reached a point that was waited for.
+    #[error("the guest ended before it reached `{mark}`: {exit}")]
+    EndedBefore {
+        /// The point.
+        mark: String,
+        /// How the guest ended.
+        exit: GuestExit,
+    },
+    /// The guest did not reach a point in time.
+    #[error("the guest did not reach `{mark}` within {time:?}")]
+    NotReached {
+        /// The point.
+        mark: String,
+        /// The time that it had.
+        time: Duration,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Disk(error) => return error.hint(),
+            Self::NoImage(_) => "compose it with `cargo xtask compose`",
+            Self::NoCommand { .. } => "give a command: `-e 'ROLE ARGUMENTS...'`",
+            Self::EmptyCommand => "the first word of a command is the role, a program of the image",
+            Self::Command { .. } => "close the quote, or escape it with a backslash",
+            Self::PortInUse { .. } => "choose another port, or 0 for any free one",
+            Self::NoKvm(why) => why.hint(),
+            Self::NoQemu { .. } | Self::OldQemu { .. } => "`cargo xtask doctor --fix` says how to get it",
+            Self::Running { .. } => "stop it first, or give this one another name: `--name NAME`",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    pub(crate) fn io(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { step, path, source }
+    }
+}

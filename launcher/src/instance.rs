@@ -1,0 +1,192 @@
+//! An instance's folder, `<root>/instances/<name>`: its disk, its logs, its lock.
+//!
+//! The lock is an `flock` on the file `lock`, held by the launcher as long as the instance runs. The kernel frees
+//! it with the launcher's last breath, so what a killed launcher left behind never blocks a name; the next run
+//! of that name cleans it up. The process id in the file is for messages alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::Error;
+use crate::units::InstanceName;
+
+/// Name of the lock's file.
+const LOCK: &str = "lock";
+
+/// How often taking the lock is tried again when the folder vanishes meanwhile, which happens once for each run
+/// of the same name that ends at that moment.
+const ATTEMPTS: usize = 100;
+
+/// An instance's folder, locked. Dropping it removes the folder.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    folder: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl Instance {
+    /// Makes the folder and takes its lock.
+    pub(crate) fn create(root: &Path, name: &InstanceName) -> Result<Self, Error> {
+        // Absolute, because QEMU runs inside it.
+        let folder = std::path::absolute(root)
+            .map_err(Error::io("find", root))?
+            .join("instances")
+            .join(name.as_str());
+        let mut lock = Self::lock(&folder, name)?;
+        // From here on the folder is ours, and removed when this value is dropped.
+        let clean = clean(&folder).map_err(Error::io("clean up", &folder));
+        let write = lock
+            .set_len(0)
+            .and_then(|()| write!(lock, "{}", process::id()))
+            .map_err(Error::io("write", folder.join(LOCK)));
+        let instance = Self { folder, _lock: lock };
+        clean.and(write).map(|()| instance)
+    }
+
+    /// The folder, as an absolute path.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn lock(folder: &Path, name: &InstanceName) -> Result<File, Error> {
+        let path = folder.join(LOCK);
+        for _ in 0..ATTEMPTS {
+            // Consoles and disks are their owner's business alone.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(Error::io("create", folder))?;
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path);
+            let mut lock = match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(Error::io("open", &path))?,
+            };
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut holder = String::new();
+                    // Only a message depends on it.
+                    let _ = lock.read_to_string(&mut holder);
+                    let name = name.clone();
+                    return Err(Error::Running { name, holder });
+                }
+                Err(errno) => return Err(Error::io("lock", path)(errno.into())),
+            }
+            // The last run may have removed the folder after we opened its file.
+            if is_still_there(&lock, &path) {
+                return Ok(lock);
+            }
+        }
+        Err(Error::io("lock", path)(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // What cannot be removed now is cleaned up by the next run of this name.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn is_still_there(file: &File, path: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
+        _ => false,
+    }
+}
+
+/// Removes all but the lock.
+fn clean(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> InstanceName {
+        "kv".parse().unwrap()
+    }
+
+    #[test]
+    fn refuses_a_second_run_of_a_name_and_names_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Instance::create(root.path(), &name()).unwrap();
+        let error = Instance::create(root.path(), &name()).unwrap_err().to_string();
+        assert!(error.contains("`kv`"), "{error}");
+        assert!(error.contains(&process::id().to_string()), "{error}");
+        assert!(Instance::create(root.path(), &"db".parse().unwrap()).is_ok());
+        drop(first);
+        assert!(Instance::create(root.path(), &name()).is_ok());
+    }
+
+    #[test]
+    fn leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let instance = Instance::create(root.path(), &name()).unwrap();
+        fs::write(instance.folder().join("console.log"), "x").unwrap();
+        let folder = instance.folder().to_owned();
+        drop(instance);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn cleans_up_after_a_killed_launcher() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("instances/kv");
+        fs::create_dir_all(folder.join("more")).unwrap();
+        fs::write(folder.join("disk.qcow2"), "stale").unwrap();
+        fs::write(folder.join(LOCK), "4194305").unwrap();
+        let instance = Instance::create(root.path(), &name()).unwrap();
+        let left: Vec<_> = fs::read_dir(instance.folder())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, [LOCK]);
+        assert_eq!(
+            fs::read_to_string(folder.join(LOCK)).unwrap(),
+            process::id().to_string()
+        );
+    }
+
+    #[test]
+    fn many_runs_of_one_name_never_share_it() {
+        let root = tempfile::tempdir().unwrap();
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        if let Ok(instance) = Instance::create(root.path(), &name()) {
+                            use std::sync::atomic::Ordering::SeqCst;
+                            assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                            assert!(instance.folder().join(LOCK).exists());
+                            inside.fetch_sub(1, SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

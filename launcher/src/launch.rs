@@ -1,0 +1,106 @@
+//! From a request to a machine: [`plan`] decides and changes nothing, [`Launch::start`] carries it out.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use hermitage_disk::Access;
+
+use crate::accelerator::{self, NoKvm};
+use crate::command_line::{CommandLine, Sockets, file};
+use crate::error::Error;
+use crate::forward::Forward;
+use crate::instance::Instance;
+use crate::machine::{self, Machine};
+use crate::qemu::Qemu;
+use crate::spec::{Entry, MachineSpec, RunRequest};
+
+/// A machine that can be started.
+#[derive(Debug)]
+pub struct Launch {
+    image: PathBuf,
+    loader: Vec<u8>,
+    qemu: Qemu,
+    spec: MachineSpec,
+    fallback: Option<NoKvm>,
+}
+
+/// Plans a machine: finds QEMU, reads the image, decides what the machine is.
+///
+/// # Errors
+/// No usable QEMU, no usable image, a request that does not fit together.
+pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
+    let (accelerator, fallback) = accelerator::choose(request.accelerator, &accelerator::detect())?;
+    let qemu = Qemu::find()?;
+    // Absolute, because the overlay that refers to it lies elsewhere.
+    let image = std::path::absolute(&request.image).map_err(Error::io("find", &request.image))?;
+    if !image.exists() {
+        return Err(Error::NoImage(request.image.clone()));
+    }
+    let disk = hermitage_disk::open_image(&image)?;
+    let default = disk.boot_config()?;
+    let spec = MachineSpec::new(request, default.as_ref(), accelerator)?;
+    let loader = match spec.entry {
+        Entry::Direct => disk.loader()?,
+        Entry::Disk => Vec::new(),
+    };
+    Ok(Launch {
+        image,
+        loader,
+        qemu,
+        spec,
+        fallback,
+    })
+}
+
+impl Launch {
+    /// What the machine will be.
+    #[must_use]
+    pub fn spec(&self) -> &MachineSpec {
+        &self.spec
+    }
+
+    /// Why the guest runs without KVM, where the user left the choice.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&NoKvm> {
+        self.fallback.as_ref()
+    }
+
+    /// QEMU's command line, as far as it is known before the start: the numbers of the two sockets are examples.
+    #[must_use]
+    pub fn command_line(&self) -> CommandLine {
+        CommandLine::new(
+            &self.spec,
+            Sockets {
+                control: 3,
+                monitor: 4,
+            },
+        )
+    }
+
+    /// Starts the machine as an instance below `root`. What the guest writes to its console goes to `console`.
+    ///
+    /// # Errors
+    /// A port or the instance's name is taken; files cannot be written; QEMU cannot be started.
+    pub fn start(self, root: &Path, console: impl Write + Send + 'static) -> Result<Machine, Error> {
+        let mut spec = self.spec;
+        let instance = Instance::create(root, &spec.name)?;
+        let claimed: Result<Vec<_>, _> = spec.forwards.into_iter().map(Forward::claim).collect();
+        spec.forwards = claimed?;
+
+        let disk = instance.folder().join(file::DISK);
+        hermitage_disk::create_overlay(&self.image, &disk)?;
+        match spec.entry {
+            Entry::Direct => {
+                write(&instance.folder().join(file::LOADER), &self.loader)?;
+                write(&instance.folder().join(file::BOOT_CONFIG), &spec.boot.encode()?)?;
+            }
+            Entry::Disk => hermitage_disk::open_overlay(&disk, Access::Write)?.set_boot_config(&spec.boot)?,
+        }
+        machine::start(self.qemu.program, spec, instance, Box::new(console))
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fs::write(path, bytes).map_err(Error::io("write", path))
+}

@@ -1,0 +1,117 @@
+//! The QEMU of this host: where it is, and whether it is new enough.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::command_line::QEMU;
+use crate::environment;
+use crate::error::Error;
+
+/// A version of QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl Version {
+    /// The oldest that we use: the oldest that our tests run with (Debian 12), and the first with
+    /// `-netdev stream`, which the rootless LAN stands on.
+    pub const MIN: Self = Self { major: 7, minor: 2 };
+
+    /// Reads the first line of `qemu --version`: `QEMU emulator version 7.2.22 (Debian ...)`.
+    fn parse(output: &str) -> Option<Self> {
+        let (_, version) = output.lines().next()?.split_once(" version ")?;
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+        Some(Self {
+            major: numbers.next()?.parse().ok()?,
+            minor: numbers.next()?.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// A QEMU that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Qemu {
+    /// The program.
+    pub program: PathBuf,
+    /// Its version.
+    pub version: Version,
+}
+
+impl Qemu {
+    /// Finds QEMU on the PATH.
+    ///
+    /// # Errors
+    /// It is not there, or too old, or not QEMU.
+    pub fn find() -> Result<Self, Error> {
+        let program = env::split_paths(&environment::path())
+            .map(|folder| folder.join(QEMU))
+            .find(|file| {
+                file.metadata()
+                    .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+            })
+            // Absolute, because QEMU runs in the instance's folder.
+            .and_then(|file| std::path::absolute(file).ok())
+            .ok_or(Error::NoQemu { program: QEMU })?;
+        let unknown = |source: Box<dyn std::error::Error + Send + Sync>| Error::UnknownQemu {
+            program: program.clone(),
+            source,
+        };
+        let output = Command::new(&program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| unknown(error.into()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = Version::parse(&text)
+            .ok_or_else(|| unknown(io::Error::other(format!("it says `{}`", text.trim())).into()))?;
+        if version < Version::MIN {
+            return Err(Error::OldQemu {
+                program,
+                found: version,
+            });
+        }
+        Ok(Self { program, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_version_of_distributions_and_of_development() {
+        for (text, major, minor) in [
+            (
+                "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright",
+                7,
+                2,
+            ),
+            ("QEMU emulator version 6.2.0", 6, 2),
+            ("QEMU emulator version 10.0.50 (v10.0.0-1-gabcdef)", 10, 0),
+        ] {
+            assert_eq!(Version::parse(text), Some(Version { major, minor }), "{text}");
+        }
+        for text in ["", "qemu", "QEMU emulator version next"] {
+            assert_eq!(Version::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn orders_versions_as_numbers() {
+        let version = |text: &str| Version::parse(&format!("QEMU emulator version {text}")).unwrap();
+        assert!(version("10.0.0") > version("7.2.0"));
+        assert!(version("7.1.9") < Version::MIN);
+    }
+}

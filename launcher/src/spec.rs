@@ -1,0 +1,257 @@
+//! From what a user asks for to what a machine is: [`RunRequest`] to [`MachineSpec`], by a pure function.
+
+use std::path::PathBuf;
+
+use hermitage_boot::BootConfig;
+use hermitage_boot::config::split_command_line;
+
+use crate::accelerator::{Accelerator, AcceleratorChoice};
+use crate::error::Error;
+use crate::forward::{Forward, refuse_clashes};
+use crate::units::{Cpus, InstanceName, MacAddress, Memory, Variable};
+
+/// How a guest is connected. More follow: tap, bridge, vhost, a rootless LAN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// QEMU's user network: a NAT of its own for each guest; needs no rights.
+    #[default]
+    User,
+}
+
+/// The way into the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Entry {
+    /// QEMU loads the image's loader itself.
+    #[default]
+    Direct,
+    /// The BIOS boots the disk, as on any other host.
+    Disk,
+}
+
+/// What a user asks for. Each field is valid by itself.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The image's file.
+    pub image: PathBuf,
+    /// The instance's name.
+    pub name: InstanceName,
+    /// Memory.
+    pub memory: Memory,
+    /// Virtual CPUs.
+    pub cpus: Cpus,
+    /// MAC address; derived from the name if `None`.
+    pub mac: Option<MacAddress>,
+    /// Command line, split by shell rules; the image's own if `None`.
+    pub command: Option<String>,
+    /// Variables that are added to the image's environment, or replace those of the same name.
+    pub environment: Vec<Variable>,
+    /// Network.
+    pub network: Network,
+    /// Port forwards.
+    pub forwards: Vec<Forward>,
+    /// The way into the image.
+    pub entry: Entry,
+    /// Accelerator.
+    pub accelerator: AcceleratorChoice,
+    /// CPU model, as QEMU writes it; all that the accelerator has if `None`.
+    pub cpu_model: Option<String>,
+    /// Whether loader and kernel print what they do.
+    pub verbose: bool,
+    /// Whether the guest marks the points of its boot.
+    pub trace: bool,
+}
+
+impl RunRequest {
+    /// A request for the image's default command, in a machine of default size.
+    #[must_use]
+    pub fn new(image: impl Into<PathBuf>, name: InstanceName) -> Self {
+        Self {
+            image: image.into(),
+            name,
+            memory: Memory::DEFAULT,
+            cpus: Cpus::ONE,
+            mac: None,
+            command: None,
+            environment: Vec::new(),
+            network: Network::default(),
+            forwards: Vec::new(),
+            entry: Entry::default(),
+            accelerator: AcceleratorChoice::default(),
+            cpu_model: None,
+            verbose: false,
+            trace: false,
+        }
+    }
+}
+
+/// What a machine is: all that its QEMU command line and its boot configuration follow from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSpec {
+    /// The instance's name.
+    pub name: InstanceName,
+    /// Memory.
+    pub memory: Memory,
+    /// Virtual CPUs.
+    pub cpus: Cpus,
+    /// MAC address.
+    pub mac: MacAddress,
+    /// Network.
+    pub network: Network,
+    /// Port forwards, no two from one port of the host.
+    pub forwards: Vec<Forward>,
+    /// The way into the image.
+    pub entry: Entry,
+    /// Accelerator.
+    pub accelerator: Accelerator,
+    /// CPU model; all that the accelerator has if `None`.
+    pub cpu_model: Option<String>,
+    /// What the guest is told.
+    pub boot: BootConfig,
+}
+
+impl MachineSpec {
+    /// Decides everything that a machine is.
+    ///
+    /// # Errors
+    /// A command that cannot be split, is empty or larger than a guest takes; two forwards of one port.
+    pub fn new(
+        request: &RunRequest,
+        default: Option<&BootConfig>,
+        accelerator: Accelerator,
+    ) -> Result<Self, Error> {
+        refuse_clashes(&request.forwards)?;
+        let boot = boot_config(request, default)?;
+        Ok(Self {
+            name: request.name.clone(),
+            memory: request.memory,
+            cpus: request.cpus,
+            mac: request
+                .mac
+                .unwrap_or_else(|| MacAddress::of_instance(&request.name)),
+            network: request.network,
+            forwards: request.forwards.clone(),
+            entry: request.entry,
+            accelerator,
+            cpu_model: request.cpu_model.clone(),
+            boot,
+        })
+    }
+}
+
+/// The image's default, with what the request says in its place.
+fn boot_config(request: &RunRequest, default: Option<&BootConfig>) -> Result<BootConfig, Error> {
+    let mut boot = default.cloned().unwrap_or_default();
+    if let Some(line) = &request.command {
+        boot.arguments = split_command_line(line).map_err(|source| Error::Command {
+            line: line.clone(),
+            source,
+        })?;
+    }
+    if boot.arguments.is_empty() {
+        return Err(match request.command {
+            Some(_) => Error::EmptyCommand,
+            None => Error::NoCommand {
+                image: request.image.clone(),
+            },
+        });
+    }
+    for variable in &request.environment {
+        let name = variable.name().as_bytes();
+        let same_name = |entry: &Vec<u8>| entry.split(|&b| b == b'=').next() == Some(name);
+        boot.environment.retain(|entry| !same_name(entry));
+        boot.environment.push(variable.entry().as_bytes().to_vec());
+    }
+    boot.verbose = request.verbose;
+    boot.trace = request.trace;
+    // What cannot be encoded is refused here, before anything exists.
+    boot.encode()?;
+    Ok(boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> RunRequest {
+        RunRequest::new("kv.qcow2", "kv".parse().unwrap())
+    }
+
+    fn default() -> BootConfig {
+        BootConfig {
+            arguments: vec![b"kv".to_vec()],
+            environment: vec![b"PORT=9000".to_vec(), b"MODE=slow".to_vec()],
+            ..BootConfig::default()
+        }
+    }
+
+    fn plan(request: &RunRequest, default: Option<&BootConfig>) -> Result<MachineSpec, Error> {
+        MachineSpec::new(request, default, Accelerator::Tcg)
+    }
+
+    #[test]
+    fn runs_the_images_command_in_its_environment() {
+        let spec = plan(&request(), Some(&default())).unwrap();
+        assert_eq!(spec.boot, default());
+        assert_eq!(spec.mac, MacAddress::of_instance(&spec.name));
+    }
+
+    #[test]
+    fn a_command_replaces_the_images_and_keeps_its_environment() {
+        let command = Some("db 'a b'  \"it's\"".to_owned());
+        let boot = plan(&RunRequest { command, ..request() }, Some(&default()))
+            .unwrap()
+            .boot;
+        assert_eq!(
+            boot.arguments,
+            [b"db".to_vec(), b"a b".to_vec(), b"it's".to_vec()]
+        );
+        assert_eq!(boot.environment, default().environment);
+    }
+
+    #[test]
+    fn a_variable_replaces_the_images_of_that_name_and_keeps_the_command() {
+        let environment = ["PORT=80", "PORT=81", "PORTS=1"].map(|text| text.parse().unwrap());
+        let request = RunRequest {
+            environment: environment.to_vec(),
+            ..request()
+        };
+        let boot = plan(&request, Some(&default())).unwrap().boot;
+        assert_eq!(boot.arguments, default().arguments);
+        assert_eq!(
+            boot.environment,
+            [b"MODE=slow".to_vec(), b"PORT=81".to_vec(), b"PORTS=1".to_vec()]
+        );
+    }
+
+    #[test]
+    fn refuses_commands_that_no_guest_can_take() {
+        let command = |line: &str| RunRequest {
+            command: Some(line.to_owned()),
+            ..request()
+        };
+        let refused = |request: RunRequest| plan(&request, Some(&default())).unwrap_err();
+        assert!(matches!(refused(command("kv 'open")), Error::Command { .. }));
+        assert!(matches!(refused(command("  ")), Error::EmptyCommand));
+        assert!(matches!(
+            refused(command(&"x ".repeat(10_000))),
+            Error::BootConfig(_)
+        ));
+        assert!(matches!(
+            plan(&request(), None).unwrap_err(),
+            Error::NoCommand { .. }
+        ));
+    }
+
+    #[test]
+    fn refuses_two_forwards_of_one_port() {
+        let forwards = vec!["80:80".parse().unwrap(), "80:81".parse().unwrap()];
+        let request = RunRequest {
+            forwards,
+            ..request()
+        };
+        assert!(matches!(
+            plan(&request, Some(&default())).unwrap_err(),
+            Error::ForwardsClash { .. }
+        ));
+    }
+}

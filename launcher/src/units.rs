@@ -1,0 +1,367 @@
+//! The values that a machine is described by, each checked once, where it is parsed.
+//!
+//! A value of these types is always valid; what they cannot know (whether a port is free, how much memory a
+//! guest needs) is checked where it is used.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a text is not the value that it should be. Names the text, what is wrong, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` {fault}; {expected}")]
+pub struct ParseError {
+    text: String,
+    fault: &'static str,
+    expected: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(text: &str, fault: &'static str, expected: impl Into<String>) -> Self {
+        let text = text.escape_debug().to_string();
+        let expected = expected.into();
+        Self {
+            text,
+            fault,
+            expected,
+        }
+    }
+}
+
+/// Memory of a guest, in whole MiB (QEMU's own unit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Memory {
+    mib: u32,
+}
+
+impl Memory {
+    /// What a guest gets when nothing is said: enough for each example, little enough for fifty at once.
+    pub const DEFAULT: Self = Self { mib: 64 };
+
+    /// Least memory that any guest boots with; less is refused before QEMU is started. Measured under TCG with a program that does nothing.
+    pub const MIN: Self = Self { mib: 8 };
+
+    /// Most memory: what a 40-bit physical address reaches, the least that x86-64 CPUs of servers have.
+    pub const MAX: Self = Self { mib: 1 << 20 };
+
+    /// Whole MiB.
+    #[must_use]
+    pub const fn mib(self) -> u32 {
+        self.mib
+    }
+}
+
+impl FromStr for Memory {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const EXPECTED: &str = "a size is a whole number with K, M or G, such as `200M` or `1G`";
+        let fault = |fault| ParseError::new(text, fault, EXPECTED);
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let number: u64 = digits.parse().map_err(|_| fault("is not a size"))?;
+        let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "k" | "kb" | "kib" => 1 << 10,
+            // A bare number is in MiB, as for QEMU's own `-m`.
+            "" | "m" | "mb" | "mib" => 1 << 20,
+            "g" | "gb" | "gib" => 1 << 30,
+            _ => return Err(fault("has an unknown unit")),
+        };
+        let bytes = number.checked_mul(unit).ok_or_else(|| fault("is too large"))?;
+        if bytes % (1 << 20) != 0 {
+            return Err(fault("is not a whole number of MiB"));
+        }
+        let mib = u32::try_from(bytes >> 20).map_err(|_| fault("is too large"))?;
+        let memory = Self { mib };
+        if memory < Self::MIN {
+            let expected = format!("no guest boots with less than `{}`", Self::MIN);
+            return Err(ParseError::new(text, "is too small", expected));
+        }
+        if memory > Self::MAX {
+            return Err(fault("is too large"));
+        }
+        Ok(memory)
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}M", self.mib)
+    }
+}
+
+/// Number of virtual CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cpus(u8);
+
+impl Cpus {
+    /// One CPU.
+    pub const ONE: Self = Self(1);
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl FromStr for Cpus {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // 255 is what QEMU's pc machine takes, and what 8-bit local APIC ids name.
+        match text.parse() {
+            Ok(0) | Err(_) => Err(ParseError::new(
+                text,
+                "is not a number of CPUs",
+                "a machine has 1 to 255",
+            )),
+            Ok(number) => Ok(Self(number)),
+        }
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An Ethernet address of one network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MacAddress([u8; 6]);
+
+/// First octet, bit 0: the address names a group of cards.
+const MAC_MULTICAST: u8 = 1 << 0;
+/// First octet, bit 1: the address was not given out by IEEE.
+const MAC_LOCAL: u8 = 1 << 1;
+
+impl MacAddress {
+    /// The address of an instance that was not given one: always the same for the same name, so that a guest
+    /// keeps its lease. 40 bits of the name's digest: among 1,000 names two are alike once in two million.
+    #[must_use]
+    pub fn of_instance(name: &InstanceName) -> Self {
+        let digest = blake3::hash(name.as_str().as_bytes());
+        let [a, b, c, d, e, ..] = *digest.as_bytes();
+        Self([MAC_LOCAL, a, b, c, d, e])
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let fault = |fault| {
+            const EXPECTED: &str =
+                "an address is six pairs of hexadecimal digits, such as `A2:13:15:00:80:02`";
+            ParseError::new(text, fault, EXPECTED)
+        };
+        let mut octets = [0; 6];
+        let mut pairs = text.split([':', '-']);
+        for octet in &mut octets {
+            let pair = pairs.next().ok_or_else(|| fault("is too short"))?;
+            let valid = pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+            *octet = u8::from_str_radix(pair, 16)
+                .ok()
+                .filter(|_| valid)
+                .ok_or_else(|| fault("is not a MAC address"))?;
+        }
+        if pairs.next().is_some() {
+            return Err(fault("is too long"));
+        }
+        if octets[0] & MAC_MULTICAST != 0 {
+            return Err(ParseError::new(
+                text,
+                "is a multicast address",
+                "the first pair of a card's own address is even",
+            ));
+        }
+        if octets == [0; 6] {
+            return Err(fault("is no card's address"));
+        }
+        Ok(Self(octets))
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Name of an instance; also a folder's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceName(String);
+
+impl InstanceName {
+    /// Longest name. A DNS label has 63 bytes, and names are to be found by DNS.
+    pub const MAX_LENGTH: usize = 63;
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InstanceName {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const EXPECTED: &str =
+            "a name has up to 63 letters, digits, `-`, `_` or `.`, and starts with a letter or a digit";
+        let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if !starts || text.len() > Self::MAX_LENGTH || !text.bytes().all(valid) {
+            return Err(ParseError::new(text, "is not a name of an instance", EXPECTED));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One variable of a guest's environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    entry: String,
+    name_length: usize,
+}
+
+impl Variable {
+    /// The name, before the `=`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.entry[..self.name_length]
+    }
+
+    /// The whole of it, `NAME=VALUE`.
+    #[must_use]
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+}
+
+impl FromStr for Variable {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.find('=') {
+            None | Some(0) => Err(ParseError::new(
+                text,
+                "is not an environment variable",
+                "it has the form NAME=VALUE",
+            )),
+            Some(name_length) => Ok(Self {
+                entry: text.to_owned(),
+                name_length,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<T: FromStr<Err = ParseError>>(text: &str) -> Result<T, String> {
+        text.parse().map_err(|error: ParseError| error.to_string())
+    }
+
+    #[test]
+    fn reads_memory_in_every_unit() {
+        for (text, mib) in [
+            ("200M", 200),
+            ("1G", 1024),
+            ("65536k", 64),
+            ("128", 128),
+            ("2gib", 2048),
+        ] {
+            assert_eq!(parse::<Memory>(text).map(Memory::mib), Ok(mib), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_memory_that_is_none() {
+        for (text, message) in [
+            ("", "is not a size"),
+            ("M", "is not a size"),
+            ("-1M", "is not a size"),
+            ("1.5G", "is not a size"),
+            ("200Q", "unknown unit"),
+            ("1M", "too small"),
+            ("0", "too small"),
+            ("9000K", "whole number of MiB"),
+            ("2048G", "too large"),
+            ("99999999999999999999G", "is not a size"),
+            ("18446744073709551615G", "too large"),
+            ("2é", "is not a size"),
+        ] {
+            let error = parse::<Memory>(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+        assert!(
+            parse::<Memory>("1M")
+                .unwrap_err()
+                .contains(&Memory::MIN.to_string())
+        );
+    }
+
+    #[test]
+    fn refuses_a_number_of_cpus_that_no_machine_has() {
+        assert_eq!(parse::<Cpus>("4").map(Cpus::get), Ok(4));
+        for text in ["0", "-1", "256", "two", ""] {
+            assert!(parse::<Cpus>(text).unwrap_err().contains("1 to 255"), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_mac_addresses_and_says_what_is_wrong_with_others() {
+        let address = parse::<MacAddress>("A2:13:15:00:80:02").unwrap();
+        assert_eq!(address.to_string(), "a2:13:15:00:80:02");
+        assert_eq!(parse("a2-13-15-00-80-02"), Ok(address));
+        for (text, message) in [
+            ("A2:13:15:00:80", "too short"),
+            ("A2:13:15:00:80:02:03", "too long"),
+            ("A2:13:15:00:80:0g", "not a MAC"),
+            ("A2:13:15:00:80:+1", "not a MAC"),
+            ("A3:13:15:00:80:02", "multicast"),
+            ("ff:ff:ff:ff:ff:ff", "multicast"),
+            ("00:00:00:00:00:00", "no card"),
+            ("", "not a MAC"),
+        ] {
+            let error = parse::<MacAddress>(text).unwrap_err();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn derives_an_address_that_is_stable_local_and_unicast() {
+        let of = |name: &str| MacAddress::of_instance(&name.parse().unwrap());
+        // Pinned: a guest whose address changed with our version would lose its lease.
+        assert_eq!(of("kv").to_string(), "02:00:00:00:00:00");
+        assert_ne!(of("kv"), of("kv-2"));
+        assert_eq!(of("kv").0[0] & (MAC_LOCAL | MAC_MULTICAST), MAC_LOCAL);
+    }
+
+    #[test]
+    fn refuses_names_that_are_no_folder_or_host() {
+        for text in ["kv", "node-micro.db_2", "0"] {
+            assert!(parse::<InstanceName>(text).is_ok(), "{text}");
+        }
+        for text in ["", ".", "..", "a/b", "-x", "a b", "é", &"x".repeat(300)] {
+            assert!(parse::<InstanceName>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn splits_a_variable_at_its_first_equals_sign() {
+        let variable: Variable = "A=b=c".parse().unwrap();
+        assert_eq!((variable.name(), variable.entry()), ("A", "A=b=c"));
+        assert!(parse::<Variable>("PORT").unwrap_err().contains("NAME=VALUE"));
+        assert!(parse::<Variable>("=x").is_err());
+    }
+}
