@@ -22,7 +22,7 @@ use crate::port::{Uart, debug_exit};
 extern "C" fn __wrap_sys_exit(status: i32) -> ! {
     // Eight bits, as a Unix parent would see.
     let code = status as u8;
-    finish(|| write_end(&mut Uart::control(), Reason::Exit, code, ""), code)
+    finish(code, || write_end(&mut Uart::control(), Reason::Exit, code, ""))
 }
 
 /// `abort` of std.
@@ -35,7 +35,9 @@ extern "C" fn __wrap_sys_abort() -> ! {
 #[unsafe(export_name = "__wrap___rust_start_panic")]
 unsafe fn start_panic(payload: &mut dyn PanicPayload) -> u32 {
     let code = Reason::Panic.code();
-    finish(|| write_end(&mut Uart::control(), Reason::Panic, code, &*payload), code)
+    finish(code, || {
+        write_end(&mut Uart::control(), Reason::Panic, code, &*payload)
+    })
 }
 
 /// What std's collections call when memory is short.
@@ -51,7 +53,10 @@ fn kernel_out_of_memory(layout: Layout) -> ! {
 }
 
 fn out_of_memory(size: usize, align: usize) -> ! {
-    because(Reason::OutOfMemory, format_args!("no room for {size} bytes aligned to {align}"))
+    because(
+        Reason::OutOfMemory,
+        format_args!("no room for {size} bytes aligned to {align}"),
+    )
 }
 
 /// The kernel's panic handler.
@@ -62,14 +67,15 @@ fn hermitage_kernel_panic(info: &PanicInfo<'_>) -> ! {
 
 /// Ends the guest with the code of `reason`, and says so on the console.
 pub(crate) fn because(reason: Reason, detail: fmt::Arguments<'_>) -> ! {
-    finish(|| {
+    let code = reason.code();
+    finish(code, || {
         writeln!(Uart::console(), "{}: {detail}", reason.word())?;
-        write_end(&mut Uart::control(), reason, reason.code(), detail)
-    }, reason.code())
+        write_end(&mut Uart::control(), reason, code, detail)
+    })
 }
 
 /// Ends the guest with `code`. `say` has said why; an end within an end, which it may cause, is not said again.
-fn finish(say: impl FnOnce() -> fmt::Result, code: u8) -> ! {
+fn finish(code: u8, say: impl FnOnce() -> fmt::Result) -> ! {
     /// The APIC id of the core that ends the guest, plus one.
     static ENDS: AtomicU32 = AtomicU32::new(0);
 

@@ -16,10 +16,21 @@ const PAGE_FAULT: u8 = 14;
 /// each page of them, and the unmapped page below a stack is 4 KiB.
 const NEAR_STACK: u64 = 64 * 1024;
 
+unsafe extern "C" {
+    /// The program's first byte in memory: its ELF header. The linker provides it.
+    static __ehdr_start: u8;
+}
+
 /// The kernel calls this for every exception that it does not handle.
 #[unsafe(no_mangle)]
 extern "C" fn hermitage_fault(vector: u8, error_code: u64, instruction: u64, stack: u64) -> ! {
-    let fault = Fault { vector, error_code, instruction, stack, address: faulting_address() };
+    let fault = Fault {
+        vector,
+        error_code,
+        instruction,
+        stack,
+        address: faulting_address(),
+    };
     end::because(Reason::Fault, format_args!("{fault}"))
 }
 
@@ -43,7 +54,15 @@ impl fmt::Display for Fault {
                 }
             }
         }
-        write!(f, ", instruction {:#x}, stack {:#x}", self.instruction, self.stack)
+        // As tools that know the program's file count: from its first byte.
+        let offset = self
+            .instruction
+            .wrapping_sub((&raw const __ehdr_start).addr() as u64);
+        write!(
+            f,
+            ", instruction {:#x} (program + {offset:#x}), stack {:#x}",
+            self.instruction, self.stack
+        )
     }
 }
 

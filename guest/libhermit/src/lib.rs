@@ -13,7 +13,10 @@
 //! `guest/kernel/patches` make the kernel call our `hermitage_NAME`.
 #![no_std]
 #![feature(alloc_error_handler, std_internals)]
-#![expect(internal_features, reason = "the payload of a panic, which the panic runtime of Rust 1.85.0 gets")]
+#![expect(
+    internal_features,
+    reason = "the payload of a panic, which the panic runtime of Rust 1.85.0 gets"
+)]
 
 extern crate alloc;
 

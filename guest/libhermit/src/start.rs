@@ -62,7 +62,9 @@ unsafe fn handed_over(env: *const *const c_char) -> Option<BootConfig> {
 
 /// Reads `HERMITAGE_BOOT=0x<address>,<length>`.
 fn parse(entry: &[u8]) -> Option<(usize, usize)> {
-    let value = entry.strip_prefix(HANDOFF_VARIABLE.as_bytes())?.strip_prefix(b"=0x")?;
+    let value = entry
+        .strip_prefix(HANDOFF_VARIABLE.as_bytes())?
+        .strip_prefix(b"=0x")?;
     let (address, length) = core::str::from_utf8(value).ok()?.split_once(',')?;
     Some((usize::from_str_radix(address, 16).ok()?, length.parse().ok()?))
 }

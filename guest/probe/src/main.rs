@@ -48,7 +48,11 @@ fn echo() {
     let mut environment: Vec<_> = env::vars_os().collect();
     environment.sort();
     for (key, value) in environment {
-        println!("environment {}={}", key.as_bytes().escape_ascii(), value.as_bytes().escape_ascii());
+        println!(
+            "environment {}={}",
+            key.as_bytes().escape_ascii(),
+            value.as_bytes().escape_ascii()
+        );
     }
 }
 
