@@ -152,6 +152,6 @@ mod tests {
         assert_eq!(chosen(Tcg, &missing), (Accelerator::Tcg, None));
         assert_eq!(chosen(Auto, &missing), (Accelerator::Tcg, Some(NoKvm::NoDevice)));
         let error = choose(Kvm, &missing).unwrap_err();
-        assert!(error.to_string().contains("/dev/kvm"), "{error}");
+        assert!(matches!(error, Error::NoKvm(NoKvm::NoDevice)), "{error}");
     }
 }

@@ -80,7 +80,7 @@ impl CommandLine {
     }
 
     fn processor(&mut self, spec: &MachineSpec) {
-        self.option("-machine", Options::of("pc").with("graphics", "off"));
+        self.option("-machine", Options::of("pc"));
         let (accelerator, cpu) = match spec.accelerator {
             Accelerator::Kvm => ("kvm", "host"),
             Accelerator::Tcg => ("tcg", "max"),
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn is_exactly_this() {
         let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -display none -name kv \
-            -machine 'pc,graphics=off' -accel tcg -cpu max -m 200M -smp 1 \
+            -machine pc -accel tcg -cpu max -m 200M -smp 1 \
             -chardev 'stdio,id=console,signal=off,logfile=console.log' -serial chardev:console \
             -chardev 'socket,id=control,fd=3,logfile=control.log' -serial chardev:control \
             -chardev 'socket,id=monitor,fd=4' -mon 'monitor,mode=control' \

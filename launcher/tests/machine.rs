@@ -1,0 +1,218 @@
+//! Stories of one machine, from its start to its end, with a stand-in for the guest.
+
+mod stand_in;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hermitage_boot::{GuestEnd, Reason};
+use launcher::{AcceleratorChoice, Entry, Error, Forward, GuestExit, Machine, RunRequest};
+use stand_in::Step;
+
+/// Far more than a stand-in needs on a busy machine (0.2 s on a quiet one).
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A console that keeps what it gets.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn request(image: &Path, name: &str, entry: Entry) -> RunRequest {
+    RunRequest {
+        entry,
+        accelerator: AcceleratorChoice::Tcg,
+        ..RunRequest::new(image, name.parse().unwrap())
+    }
+}
+
+fn start(root: &Path, request: &RunRequest, console: impl Write + Send + 'static) -> Machine {
+    launcher::plan(request).unwrap().start(root, console).unwrap()
+}
+
+fn ended(machine: &Machine) -> GuestExit {
+    machine.wait_for(DEADLINE).unwrap_or_else(|| {
+        let console = machine.console().unwrap_or_default();
+        panic!(
+            "still running after {DEADLINE:?}; console: {}",
+            String::from_utf8_lossy(&console)
+        )
+    })
+}
+
+#[test]
+fn console_and_exit_code_arrive_by_both_ways_in_and_nothing_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let steps = [
+        Step::Console("hello\n\x1b[1mworld\r\n\0"),
+        Step::Control("mark main 1234\nnoise\nend exit 42 \n"),
+        Step::Exit(42),
+        Step::Halt,
+    ];
+    let image = stand_in::image(root.path(), &steps);
+    for entry in [Entry::Direct, Entry::Disk] {
+        let console = Kept::default();
+        let machine = start(root.path(), &request(&image, "a", entry), console.clone());
+        let exit = ended(&machine);
+        let end = GuestEnd {
+            reason: Reason::Exit,
+            code: 42,
+            detail: String::new(),
+        };
+        assert_eq!(exit, GuestExit::Ended(end), "{entry:?}");
+        assert_eq!(
+            *console.0.lock().unwrap(),
+            b"hello\n\x1b[1mworld\r\n\0",
+            "{entry:?}"
+        );
+        assert_eq!(machine.console().unwrap(), *console.0.lock().unwrap());
+        assert_eq!(machine.wait_mark("main", DEADLINE).unwrap().tsc, 1234);
+        let folder = machine.folder().to_owned();
+        drop(machine);
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
+fn the_disk_way_in_has_the_boot_configuration_on_the_overlay() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Halt]);
+    let request = RunRequest {
+        command: Some("other 'a b'".to_owned()),
+        ..request(&image, "a", Entry::Disk)
+    };
+    let machine = start(root.path(), &request, io::sink());
+    let told = stand_in::boot_config(machine.folder()).unwrap();
+    assert_eq!(told, machine.spec().boot);
+    assert_eq!(told.arguments, [b"other".to_vec(), b"a b".to_vec()]);
+    let image = hermitage_disk::open_image(&image).unwrap();
+    assert_eq!(
+        image.boot_config().unwrap().unwrap().arguments,
+        [b"stand-in".to_vec()]
+    );
+}
+
+#[test]
+fn an_end_without_a_word_is_told_from_an_exit() {
+    let root = tempfile::tempdir().unwrap();
+    for (step, expected) in [
+        (Step::Exit(0), GuestExit::Status(0)),
+        (Step::Exit(101), GuestExit::Status(101)),
+        (Step::Reset, GuestExit::Reset),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let image = stand_in::image(folder.path(), &[step, Step::Halt]);
+        let machine = start(root.path(), &request(&image, "a", Entry::Direct), io::sink());
+        assert_eq!(ended(&machine), expected, "{step:?}");
+    }
+}
+
+#[test]
+fn stops_kills_and_never_outlives_its_owner() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Control("mark main 1\n"), Step::Halt]);
+    let request = request(&image, "a", Entry::Direct);
+    let running = || {
+        let machine = start(root.path(), &request, io::sink());
+        machine.wait_mark("main", DEADLINE).unwrap();
+        machine
+    };
+    assert_eq!(running().stop(), GuestExit::Stopped);
+    assert_eq!(running().kill(), GuestExit::Stopped);
+    let machine = running();
+    let folder = machine.folder().to_owned();
+    drop(machine);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_mark_that_does_not_come_is_an_error_and_no_wait_for_ever() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(
+        root.path(),
+        &[Step::Control("mark main 1\nend exit 3 \n"), Step::Exit(3)],
+    );
+    let machine = start(root.path(), &request(&image, "a", Entry::Direct), io::sink());
+    let error = machine.wait_mark("listen", DEADLINE).unwrap_err();
+    assert!(matches!(error, Error::EndedBefore { .. }), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let image = stand_in::image(folder.path(), &[Step::Halt]);
+    let machine = start(root.path(), &request(&image, "b", Entry::Direct), io::sink());
+    let error = machine
+        .wait_mark("listen", Duration::from_millis(100))
+        .unwrap_err();
+    assert!(matches!(error, Error::NotReached { .. }), "{error}");
+}
+
+#[test]
+fn a_name_is_taken_while_its_instance_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Halt]);
+    let request = request(&image, "a", Entry::Direct);
+    let first = start(root.path(), &request, io::sink());
+    let again = || launcher::plan(&request).unwrap().start(root.path(), io::sink());
+    let error = again().unwrap_err();
+    assert!(matches!(error, Error::Running { .. }), "{error}");
+    assert!(first.folder().exists());
+    drop(first);
+    assert!(again().is_ok());
+}
+
+#[test]
+fn forwards_from_any_port_say_which_was_chosen() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Control("mark main 1\n"), Step::Halt]);
+    let request = RunRequest {
+        forwards: vec![Forward::tcp_from_any_port(80)],
+        ..request(&image, "a", Entry::Direct)
+    };
+    let machine = start(root.path(), &request, io::sink());
+    machine.wait_mark("main", DEADLINE).unwrap();
+    let address = machine.spec().forwards[0].host;
+    std::net::TcpStream::connect(address).unwrap();
+}
+
+#[test]
+fn a_console_that_cannot_be_written_stops_the_machine() {
+    struct Broken;
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Console("x"), Step::Halt]);
+    let machine = start(root.path(), &request(&image, "a", Entry::Direct), Broken);
+    assert_eq!(ended(&machine), GuestExit::Stopped);
+}
+
+#[test]
+fn qemus_own_words_reach_the_user() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Halt]);
+    let request = RunRequest {
+        cpu_model: Some("no-such-model".to_owned()),
+        ..request(&image, "a", Entry::Direct)
+    };
+    let machine = start(root.path(), &request, io::sink());
+    let GuestExit::Lost(words) = ended(&machine) else {
+        panic!("a machine of an unknown model ran")
+    };
+    assert!(words.contains("no-such-model"), "{words}");
+}

@@ -1,0 +1,104 @@
+//! A guest made of a few machine instructions, so that the launcher is tested without a guest toolchain: bytes
+//! for the serial ports, then an end. It boots both ways, from the MBR's boot code and as a multiboot kernel.
+
+use std::path::{Path, PathBuf};
+
+use hermitage_boot::{BootConfig, CONSOLE_PORT, CONTROL_PORT, DEBUG_EXIT_PORT};
+use hermitage_disk::BlockDevice as _;
+use hermitage_disk::layout::{LOADER, SECTOR};
+use hermitage_disk::qcow2::Qcow2;
+use hermitage_disk::{Access, open_overlay, table};
+
+/// What the guest does, in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    /// Writes to its console.
+    Console(&'a str),
+    /// Writes to its control channel.
+    Control(&'a str),
+    /// Writes to the debug exit.
+    Exit(u8),
+    /// Resets the machine, which a triple fault does, too.
+    Reset,
+    /// Waits for ever.
+    Halt,
+}
+
+/// Where a multiboot kernel is loaded.
+const KERNEL_BASE: u32 = 0x10_0000;
+
+/// Writes an image with this guest to `folder`.
+pub(crate) fn image(folder: &Path, steps: &[Step<'_>]) -> PathBuf {
+    let path = folder.join("stand-in.qcow2");
+    let disk = Qcow2::create(&path, 2 << 20).unwrap();
+    let mut boot_code = [0; table::BOOT_CODE];
+    let code = assemble(steps, &[]);
+    boot_code[..code.len()].copy_from_slice(&code);
+    table::write(&disk, &boot_code, [7; 16]).unwrap();
+    // The processor ignores a boot sector without its signature, which the table's writer puts there.
+    disk.write_at(LOADER.first * SECTOR, &kernel(steps)).unwrap();
+    let config = BootConfig {
+        arguments: vec![b"stand-in".to_vec()],
+        ..BootConfig::default()
+    };
+    let start = hermitage_disk::layout::BOOT_CONFIG.first * SECTOR;
+    disk.write_at(start, &config.encode().unwrap()).unwrap();
+    disk.flush().unwrap();
+    path
+}
+
+/// What an overlay in `folder` tells its guest.
+pub(crate) fn boot_config(folder: &Path) -> Option<BootConfig> {
+    let overlay = folder.join(launcher::command_line::file::DISK);
+    open_overlay(&overlay, Access::Read)
+        .unwrap()
+        .boot_config()
+        .unwrap()
+}
+
+/// A multiboot header that says where everything lies (so no ELF is needed), then 32-bit code.
+fn kernel(steps: &[Step<'_>]) -> Vec<u8> {
+    const MAGIC: u32 = 0x1bad_b002;
+    const ADDRESSES_GIVEN: u32 = 1 << 16;
+    const HEADER: u32 = 32;
+    // 16-bit operands, in 32-bit code.
+    let code = assemble(steps, &[0x66]);
+    let end = KERNEL_BASE + HEADER + u32::try_from(code.len()).unwrap();
+    let words = [
+        MAGIC,
+        ADDRESSES_GIVEN,
+        0_u32.wrapping_sub(MAGIC).wrapping_sub(ADDRESSES_GIVEN),
+        KERNEL_BASE,
+        KERNEL_BASE,
+        end,
+        end,
+        KERNEL_BASE + HEADER,
+    ];
+    let header = words.iter().flat_map(|word| word.to_le_bytes());
+    header.chain(code).collect()
+}
+
+/// Machine code; `prefix` stands before instructions with 16-bit operands.
+fn assemble(steps: &[Step<'_>], prefix: &[u8]) -> Vec<u8> {
+    let mut code = Vec::new();
+    let mut write = |port: u16, bytes: &[u8]| {
+        let [low, high] = port.to_le_bytes();
+        code.extend_from_slice(prefix);
+        code.extend([0xba, low, high]); // mov dx, port
+        for &byte in bytes {
+            code.extend([0xb0, byte, 0xee]); // mov al, byte; out dx, al
+        }
+    };
+    for step in steps {
+        match step {
+            Step::Console(text) => write(CONSOLE_PORT, text.as_bytes()),
+            Step::Control(text) => write(CONTROL_PORT, text.as_bytes()),
+            Step::Exit(status) => write(DEBUG_EXIT_PORT, &[*status]),
+            // The system control port, whose bit 0 is the reset.
+            Step::Reset => write(0x92, &[1]),
+            Step::Halt => {}
+        }
+    }
+    code.extend([0xfa, 0xf4, 0xeb, 0xfd]); // cli; hlt; jmp to the hlt
+    code
+}
