@@ -178,6 +178,13 @@ impl Staged {
         }
         fs::rename(&self.partial, &self.target).map_err(failed("write", &self.target))
     }
+
+    /// As [`Staged::publish`], for one file whose writer has put it on disk already.
+    pub(crate) fn publish_file(self) -> Result<(), CacheError> {
+        fs::rename(&self.partial, &self.target).map_err(failed("write", &self.target))?;
+        let folder = self.target.parent().unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
+    }
 }
 
 impl Drop for Staged {

@@ -1,5 +1,5 @@
 //! The environment variables that the builder reads, all of them. Everything else in the environment is either
-//! passed on to the tools that we run or scrubbed, see `process`.
+//! passed on to the tools that we run or scrubbed, see [`process`](crate::process).
 
 use std::env;
 use std::path::PathBuf;
@@ -24,6 +24,9 @@ pub const RUSTUP_AUTO_INSTALL: &str = "RUSTUP_AUTO_INSTALL";
 /// `CARGO`: the cargo that started us, as cargo says itself; otherwise `cargo` in `PATH`.
 pub const CARGO: &str = "CARGO";
 
+/// `CARGO_HOME`: where cargo keeps the sources of crates; otherwise `~/.cargo`.
+pub const CARGO_HOME: &str = "CARGO_HOME";
+
 /// `HOME`: the user's home folder.
 pub const HOME: &str = "HOME";
 
@@ -41,6 +44,8 @@ pub struct Environment {
     pub rustup_may_install: bool,
     /// [`CARGO`], or `cargo`.
     pub cargo: PathBuf,
+    /// [`CARGO_HOME`], or the folder that cargo takes without it.
+    pub cargo_home: PathBuf,
     /// `PATH`, in which the tools are looked up.
     pub path: std::ffi::OsString,
 }
@@ -68,6 +73,9 @@ impl Environment {
             cache,
             rustup_may_install: env::var(RUSTUP_AUTO_INSTALL).map_or(true, |value| value != "0"),
             cargo: folder(CARGO).unwrap_or_else(|| PathBuf::from("cargo")),
+            cargo_home: folder(CARGO_HOME)
+                .or_else(|| folder(HOME).map(|home| home.join(".cargo")))
+                .unwrap_or_default(),
             path: env::var_os("PATH").unwrap_or_default(),
         }
     }

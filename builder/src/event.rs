@@ -101,6 +101,8 @@ pub enum Event {
         /// Who holds it: process id and command.
         holder: String,
     },
+    /// What the compiler had to say about something that it compiled: warnings, as it wrote them.
+    Diagnostics(String),
     /// A command is about to be run; its text is what a user would type.
     Command(String),
     /// A fact or a decision that a user may want to know.

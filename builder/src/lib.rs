@@ -10,8 +10,17 @@
 //! It does not own how an image is run; that is the launcher's.
 
 pub mod cache;
+pub mod cargo;
+pub mod compose;
+mod digest;
 pub mod environment;
 pub mod event;
+pub mod image;
+pub mod kernel;
+pub mod libhermit;
+pub mod manifest;
 pub mod process;
+pub mod service;
 pub mod session;
 pub mod toolchain;
+pub mod tree;

@@ -1,0 +1,237 @@
+//! From a tree to a disk: partition table, boot code, loader, boot configuration, file system.
+//!
+//! It writes to any block device, in one pass, with bounded memory; it knows no file names of images.
+//! Everything that it writes depends on the arguments alone.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use hermitage_boot::BootConfig;
+use hermitage_boot::config::EncodeError;
+use hermitage_disk::BlockDevice;
+use hermitage_disk::device::Slice;
+use hermitage_disk::layout::{BOOT_CONFIG, LOADER, Partition, ROOT, SECTOR};
+use hermitage_disk::table::{self, BACKUP_SECTORS, BOOT_CODE};
+use hermitage_erofs::writer::{self, Content, Item, ItemKind, Plan, WriteAt};
+
+use crate::event::{Event, Observer, Stage, Unit};
+use crate::tree::{MTIME, NodeKind, Tree};
+
+/// Where in the boot code the number of the loader's sectors lies, 16 bits, little endian: the boot code reads
+/// that many.
+const BOOT_CODE_SECTORS: usize = 438;
+
+/// The smallest disk, if a manifest does not say otherwise.
+const MIN_DISK: u64 = 64 << 20;
+
+/// How much larger than its content a disk is, if a manifest does not say otherwise: room for updates, which
+/// costs nothing in a sparse file.
+const DISK_FACTOR: u64 = 4;
+
+/// What the loader is built into.
+#[derive(Clone)]
+pub struct LoaderArtifacts {
+    /// The loader: an ELF file that is also its own flat memory image.
+    pub elf: Vec<u8>,
+    /// The code that the BIOS starts.
+    pub boot_code: [u8; BOOT_CODE],
+}
+
+/// Why an image cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The loader is larger than its partition.
+    #[error("the loader has {size} bytes, its partition {max}")]
+    LoaderSize {
+        /// Bytes of the loader.
+        size: u64,
+        /// Bytes of the partition.
+        max: u64,
+    },
+    /// The files are larger than the disk.
+    #[error("the image needs a disk of {needed} bytes; the manifest's `size` is {size}")]
+    DiskSize {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that the manifest allows.
+        size: u64,
+    },
+    /// The default boot configuration breaks a limit.
+    #[error("the boot configuration cannot be stored")]
+    BootConfig(#[from] EncodeError),
+    /// The tree cannot be written as a file system.
+    #[error(transparent)]
+    FileSystem(#[from] writer::Error),
+    /// The disk cannot be written.
+    #[error("cannot write the image")]
+    Write(#[from] io::Error),
+}
+
+/// A disk that is ready to be written.
+pub struct DiskPlan<'a> {
+    tree: &'a Tree,
+    files: Plan,
+    loader: &'a LoaderArtifacts,
+    boot_config: Vec<u8>,
+    size: u64,
+}
+
+impl<'a> DiskPlan<'a> {
+    /// Plans a disk of `size` bytes, or of a size that leaves room.
+    ///
+    /// # Errors
+    /// A part that is larger than its place, or a tree that no file system can hold.
+    pub fn new(
+        tree: &'a Tree,
+        loader: &'a LoaderArtifacts,
+        default: Option<&BootConfig>,
+        size: Option<u64>,
+    ) -> Result<Self, ImageError> {
+        let max = LOADER.sectors.unwrap_or(0) * SECTOR;
+        if loader.elf.len() as u64 > max {
+            return Err(ImageError::LoaderSize {
+                size: loader.elf.len() as u64,
+                max,
+            });
+        }
+        let boot_config = default.map(BootConfig::encode).transpose()?.unwrap_or_default();
+        let files = Plan::new(items(tree))?;
+        let needed = (ROOT.first + BACKUP_SECTORS) * SECTOR + files.size();
+        let roomy = needed
+            .saturating_mul(DISK_FACTOR)
+            .checked_next_power_of_two()
+            .unwrap_or(needed);
+        let size = size.unwrap_or(roomy.max(MIN_DISK)) / SECTOR * SECTOR;
+        if size < needed {
+            return Err(ImageError::DiskSize { needed, size });
+        }
+        Ok(Self {
+            tree,
+            files,
+            loader,
+            boot_config,
+            size,
+        })
+    }
+
+    /// Bytes of the disk.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes everything to a device of [`DiskPlan::size`] bytes that reads as zeros, and makes it durable; the
+    /// digest of all that the disk holds.
+    ///
+    /// # Errors
+    /// A file cannot be read or changes meanwhile, or the device fails.
+    pub fn write(
+        &self,
+        device: &dyn BlockDevice,
+        observer: &dyn Observer,
+    ) -> Result<blake3::Hash, ImageError> {
+        let slice = |partition: &Partition| {
+            let extent = table::place(partition, device.size())?;
+            Slice::new(device, extent.start, extent.size)
+        };
+        slice(&LOADER)?.write_at(0, &self.loader.elf)?;
+        slice(&BOOT_CONFIG)?.write_at(0, &self.boot_config)?;
+        let root = Root(slice(&ROOT)?);
+        let mut sources = Sources::new(self.tree, observer);
+        let files = writer::write(&self.files, "hermitage", &root, &mut sources)?;
+
+        let mut boot_code = self.loader.boot_code;
+        let sectors = (self.loader.elf.len() as u64).div_ceil(SECTOR);
+        // At most 1024, the size of the partition.
+        boot_code[BOOT_CODE_SECTORS..].copy_from_slice(&(sectors as u16).to_le_bytes());
+
+        let mut digest = blake3::Hasher::new();
+        digest.update(files.digest.as_bytes());
+        for part in [
+            &self.loader.elf[..],
+            &boot_code,
+            &self.boot_config,
+            &self.size.to_le_bytes(),
+        ] {
+            digest.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        let digest = digest.finalize();
+        let mut identity = [0; 16];
+        identity.copy_from_slice(&digest.as_bytes()[..16]);
+        table::write(device, &boot_code, identity)?;
+        device.flush()?;
+        Ok(digest)
+    }
+}
+
+fn items(tree: &Tree) -> Vec<Item> {
+    let item = |(path, node): (&crate::tree::ImagePath, &crate::tree::Node)| Item {
+        path: path.to_bytes(),
+        kind: match &node.kind {
+            NodeKind::Directory => ItemKind::Directory,
+            NodeKind::File { size, .. } => ItemKind::File(*size),
+            NodeKind::Symlink(target) => ItemKind::Symlink(target.clone()),
+        },
+        permissions: node.mode,
+        uid: 0,
+        gid: 0,
+        mtime: MTIME,
+        mtime_nsec: 0,
+    };
+    tree.iter().map(item).collect()
+}
+
+/// The root partition, for the file system's writer.
+struct Root<'a>(Slice<'a>);
+
+impl WriteAt for Root<'_> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+}
+
+/// Opens the tree's files, and says how far it is.
+struct Sources<'a> {
+    /// By the index of the item; `None` for what is no file.
+    paths: Vec<Option<(PathBuf, String)>>,
+    observer: &'a dyn Observer,
+    opened: u64,
+    total: u64,
+}
+
+impl<'a> Sources<'a> {
+    fn new(tree: &Tree, observer: &'a dyn Observer) -> Self {
+        let paths = tree.iter().map(|(path, node)| match &node.kind {
+            NodeKind::File { source, .. } => Some((source.clone(), path.to_string())),
+            _ => None,
+        });
+        Self {
+            paths: paths.collect(),
+            observer,
+            opened: 0,
+            total: tree.files() as u64,
+        }
+    }
+}
+
+impl Content for Sources<'_> {
+    type Reader = File;
+
+    fn open(&mut self, item: usize) -> io::Result<File> {
+        let Some(Some((source, path))) = self.paths.get(item) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let file = File::open(source)?;
+        // A large file may be opened twice.
+        self.opened = (self.opened + 1).min(self.total);
+        self.observer.event(&Event::Progress {
+            stage: Stage::Image,
+            unit: Unit::Files,
+            done: self.opened,
+            total: Some(self.total),
+            current: path.clone(),
+        });
+        Ok(file)
+    }
+}

@@ -1,0 +1,201 @@
+//! `libhermit.a`: the kernel and our glue, what a service is linked with to become a unikernel.
+//!
+//! Built once for each digest of its inputs, and kept in the cache. In the archive every global symbol gets a prefix,
+//! save those through which a service and the kernel meet: the service brings its own `core`, `alloc` and
+//! `compiler_builtins`, and there must be one of each name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cache::{Cache, CacheError, Lock, Staged, failed};
+use crate::cargo::{CargoError, GuestCargo, remapped_paths};
+use crate::digest::Inputs;
+use crate::event::{Outcome, Stage};
+use crate::kernel::{self, KernelError};
+use crate::process::{Invocation, ProcessError};
+use crate::session::Session;
+use crate::toolchain::GuestToolchain;
+
+/// The recipe, part of the digest; raise the number when what is done below changes.
+const RECIPE: &str = "libhermit 1";
+
+/// What the kernel is built for.
+const TARGET: &str = "x86_64-unknown-none";
+
+/// Flags of the kernel's own build: what it is tested with upstream, and code that runs at any address.
+const RUSTFLAGS: [&str; 2] = ["-Zmutable-noalias=no", "-Crelocation-model=pic"];
+
+/// What is put in front of the symbols that are the kernel's own.
+const PREFIX: &str = "hermit_";
+
+/// Why there is no libhermit.
+#[derive(Debug, thiserror::Error)]
+pub enum LibhermitError {
+    /// The kernel's source could not be provided.
+    #[error("cannot provide the kernel's source")]
+    Kernel(#[from] KernelError),
+    /// It does not compile.
+    #[error(transparent)]
+    Cargo(#[from] CargoError),
+    /// A tool of the toolchain failed.
+    #[error("cannot rename the kernel's symbols")]
+    Tool(#[from] ProcessError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// cargo says that it made no archive.
+    #[error("building `guest/libhermit` made no archive")]
+    NoArchive,
+}
+
+impl LibhermitError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Kernel(error) => error.hint(),
+            Self::Cargo(error) => error.hint(),
+            Self::Cache(error) => error.hint(),
+            Self::Tool(_) | Self::NoArchive => None,
+        }
+    }
+}
+
+/// The archive, and how to link with it.
+#[derive(Clone, Debug)]
+pub struct Libhermit {
+    /// The archive; its name holds the digest of its inputs.
+    pub archive: PathBuf,
+    /// Symbols whose callers are to reach our glue instead (`ld --wrap`).
+    pub wraps: Vec<String>,
+}
+
+impl Libhermit {
+    /// Provides the archive.
+    ///
+    /// # Errors
+    /// The kernel cannot be fetched or patched, it does not compile, or the cache cannot be written.
+    pub fn build(session: &Session<'_>, toolchain: &GuestToolchain) -> Result<Self, LibhermitError> {
+        let kernel = kernel::prepare(session, toolchain)?;
+        session.stage(Stage::Libhermit, "", || {
+            let package = session.workspace.join("guest/libhermit");
+            let wraps = wraps(&package.join("wraps.txt"))?;
+            let mut inputs = Inputs::new(RECIPE);
+            inputs
+                .bytes("compiler", toolchain.verbose_version().as_bytes())
+                .bytes("flags", RUSTFLAGS.join(" ").as_bytes())
+                .bytes("kernel", kernel.digest.as_bytes());
+            for input in ["guest/libhermit", "formats/boot", "Cargo.toml"] {
+                inputs.path(&session.workspace.join(input))?;
+            }
+            let archive =
+                Cache::new(&session.environment)?.path(format!("build/libhermit-{}.a", inputs.finish()));
+            let libhermit = Self { archive, wraps };
+            if libhermit.archive.exists() {
+                return Ok((libhermit, Outcome::Cached));
+            }
+            let _lock = Lock::take(&libhermit.archive, "libhermit", session.observer)?;
+            if !libhermit.archive.exists() {
+                let built = compile(session, toolchain, &package)?;
+                rename_symbols(session, toolchain, &built, &libhermit.archive)?;
+            }
+            Ok((libhermit, Outcome::Done))
+        })
+    }
+}
+
+/// The symbols to wrap: one in each line, `#` starts a comment.
+fn wraps(list: &Path) -> Result<Vec<String>, CacheError> {
+    let text = fs::read_to_string(list).map_err(failed("read", list))?;
+    let symbols = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim());
+    Ok(symbols
+        .filter(|symbol| !symbol.is_empty())
+        .map(str::to_owned)
+        .collect())
+}
+
+fn compile(
+    session: &Session<'_>,
+    toolchain: &GuestToolchain,
+    package: &Path,
+) -> Result<PathBuf, LibhermitError> {
+    let cargo = GuestCargo::new(session, toolchain)?;
+    let mut rustflags = RUSTFLAGS.map(str::to_owned).to_vec();
+    rustflags.extend(remapped_paths(session, toolchain));
+    let build = cargo
+        .build(TARGET, &session.guest_target().join("libhermit"), &rustflags)
+        .arg("-Zbuild-std=core,alloc")
+        .arg("--manifest-path")
+        .arg(package.join("Cargo.toml"));
+    let artifacts = cargo.run(&build, Stage::Libhermit, "libhermit")?;
+    artifacts
+        .iter()
+        .flat_map(|artifact| &artifact.filenames)
+        .find(|file| file.as_str().ends_with("/libhermit.a"))
+        .map(|file| file.as_std_path().to_owned())
+        .ok_or(LibhermitError::NoArchive)
+}
+
+fn rename_symbols(
+    session: &Session<'_>,
+    toolchain: &GuestToolchain,
+    built: &Path,
+    archive: &Path,
+) -> Result<(), LibhermitError> {
+    let tool = |name| Invocation::new(toolchain.tool(name)).env("LD_LIBRARY_PATH", toolchain.library_path());
+    let listed = tool("llvm-nm")
+        .args(["--extern-only", "--defined-only", "--just-symbol-name", "--quiet"])
+        .arg(built)
+        .run(session.observer)?;
+    let list = built.with_extension("symbols");
+    fs::write(&list, renames(&listed.text())).map_err(failed("write", &list))?;
+
+    let staged = Staged::new(archive)?;
+    let mut redefine = std::ffi::OsString::from("--redefine-syms=");
+    redefine.push(&list);
+    tool("llvm-objcopy")
+        .arg(redefine)
+        .arg(built)
+        .arg(staged.path())
+        .run(session.observer)?;
+    staged.publish()?;
+    Ok(())
+}
+
+/// Lines of `old new`, as `llvm-objcopy --redefine-syms` takes them, from what `llvm-nm` lists.
+fn renames(listed: &str) -> String {
+    let symbols: BTreeSet<&str> = listed
+        .lines()
+        // A line that ends with a colon names a member of the archive.
+        .filter(|line| !line.is_empty() && !line.ends_with(':'))
+        .filter(|symbol| !is_shared(symbol))
+        .collect();
+    symbols
+        .iter()
+        .map(|symbol| format!("{symbol} {PREFIX}{symbol}\n"))
+        .collect()
+}
+
+/// Whether service and kernel meet through this symbol.
+fn is_shared(symbol: &str) -> bool {
+    symbol.starts_with("sys_")
+        || symbol.starts_with("__wrap_")
+        || matches!(symbol, "_start" | "__bss_start" | "mcount" | "runtime_entry")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renames_each_symbol_once_save_those_where_service_and_kernel_meet() {
+        let listed = "\na.o:\nmemcpy\nsys_read\n_start\n\nb.o:\nmemcpy\n__wrap_sys_exit\n_ZN4core3fmt\n";
+        assert_eq!(
+            renames(listed),
+            "_ZN4core3fmt hermit__ZN4core3fmt\nmemcpy hermit_memcpy\n"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! Services, compiled for the guest: the same source that runs on the host, linked with libhermit into an ELF file
+//! that boots.
+//!
+//! All services of a workspace share one target folder, so that `std` is built once, and one call of cargo, so that
+//! finding nothing to do takes well under a second.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::Artifact;
+
+use crate::cache::{CacheError, Staged, failed};
+use crate::cargo::{CargoError, GuestCargo, remapped_paths};
+use crate::event::{Outcome, Stage};
+use crate::libhermit::Libhermit;
+use crate::process::{Invocation, ProcessError};
+use crate::session::Session;
+use crate::toolchain::GuestToolchain;
+
+/// What services are built for.
+const TARGET: &str = "x86_64-unknown-hermit";
+
+/// A program to compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// The folder of its crate, which holds `Cargo.toml`; absolute, or relative to the workspace.
+    pub crate_dir: PathBuf,
+    /// The binary in that crate.
+    pub bin: String,
+    /// Features of the crate to turn on.
+    pub features: Vec<String>,
+}
+
+/// A program that boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceBinary {
+    /// The name of the binary.
+    pub name: String,
+    /// The ELF file for the image: without symbols.
+    pub path: PathBuf,
+    /// The same with its symbols, for debuggers.
+    pub symbols: PathBuf,
+    /// Size of the file for the image, in bytes.
+    pub size: u64,
+}
+
+/// Why a service was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// It does not compile.
+    #[error(transparent)]
+    Cargo(#[from] CargoError),
+    /// Its crate cannot be read.
+    #[error("`{}` is no crate of this workspace", .0.display())]
+    NoCrate(PathBuf),
+    /// cargo says that it made no such binary.
+    #[error("cargo made no binary `{0}`")]
+    NotMade(String),
+    /// The crate has no such binary.
+    #[error("package `{package}` has no binary `{bin}`")]
+    NoBinary {
+        /// The binary that was asked for.
+        bin: String,
+        /// The package that should have it.
+        package: String,
+    },
+    /// A tool of the toolchain failed.
+    #[error("cannot strip `{name}`")]
+    Strip {
+        /// The binary.
+        name: String,
+        /// What the tool said.
+        source: ProcessError,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+impl ServiceError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Cargo(error) => error.hint(),
+            Self::Cache(error) => error.hint(),
+            Self::NoCrate(_) => {
+                Some("a service's folder holds a `Cargo.toml`, and is a member of the workspace".to_owned())
+            }
+            Self::NoBinary { bin, .. } => Some(format!(
+                "its `Cargo.toml` needs a `[[bin]]` with `name = \"{bin}\"`"
+            )),
+            Self::NotMade(_) | Self::Strip { .. } => None,
+        }
+    }
+}
+
+/// Compiles the services, or finds that nothing has changed.
+///
+/// # Errors
+/// One of them does not compile, or has no such binary.
+pub fn build_services(
+    session: &Session<'_>,
+    toolchain: &GuestToolchain,
+    libhermit: &Libhermit,
+    services: &[ServiceSpec],
+) -> Result<Vec<ServiceBinary>, ServiceError> {
+    let names: Vec<_> = services.iter().map(|service| service.bin.as_str()).collect();
+    let subject = names.join(", ");
+    session.stage(Stage::Services, &subject, || {
+        let cargo = GuestCargo::new(session, toolchain)?;
+        let packages = package_names(&cargo, session, services)?;
+        let rustflags = remapped_paths(session, toolchain);
+        let mut build = cargo
+            .build(TARGET, &session.guest_target().join("build"), &rustflags)
+            .directory(&session.workspace)
+            .args([
+                "-Zbuild-std=std,panic_abort",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ])
+            .args([
+                "-Zprofile-rustflags",
+                "--config",
+                "profile.release.panic=\"abort\"",
+            ]);
+        // Flags of the services' own packages alone: a new libhermit links them anew, and touches nothing else. Flags
+        // for all crates would build std anew, which takes longer than all services together.
+        let link = link_flags(toolchain, libhermit);
+        for package in packages.iter().collect::<BTreeSet<_>>() {
+            build = build.args([
+                "--config",
+                &format!("profile.release.package.{package}.rustflags={link}"),
+            ]);
+        }
+        for (service, package) in services.iter().zip(&packages) {
+            build = build.args(["--package", package, "--bin", &service.bin]);
+            for feature in &service.features {
+                build = build.args(["--features", &format!("{package}/{feature}")]);
+            }
+        }
+        let artifacts = cargo.run(&build, Stage::Services, &subject)?;
+        let stripped = services
+            .iter()
+            .map(|service| strip(session, toolchain, &artifacts, &service.bin))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outcome = if stripped.iter().all(|(_, outcome)| *outcome == Outcome::Cached) {
+            Outcome::Cached
+        } else {
+            Outcome::Done
+        };
+        Ok((stripped.into_iter().map(|(binary, _)| binary).collect(), outcome))
+    })
+}
+
+/// The name of each service's package, as cargo knows it.
+fn package_names(
+    cargo: &GuestCargo<'_>,
+    session: &Session<'_>,
+    services: &[ServiceSpec],
+) -> Result<Vec<String>, ServiceError> {
+    let members = cargo.members(&session.workspace.join("Cargo.toml"))?;
+    let name = |service: &ServiceSpec| {
+        let folder = session.workspace.join(&service.crate_dir);
+        let folder = folder.canonicalize().unwrap_or(folder);
+        let member = members.iter().find(|member| {
+            let parent = member.manifest_path.parent();
+            parent.is_some_and(|parent| parent.canonicalize().is_ok_and(|parent| parent == folder))
+        });
+        let package = member.ok_or(ServiceError::NoCrate(folder))?;
+        if package
+            .targets
+            .iter()
+            .any(|target| target.is_bin() && target.name == service.bin)
+        {
+            Ok(package.name.to_string())
+        } else {
+            Err(ServiceError::NoBinary {
+                bin: service.bin.clone(),
+                package: package.name.to_string(),
+            })
+        }
+    };
+    services.iter().map(name).collect()
+}
+
+/// The flags that link a program with libhermit, as a TOML array.
+fn link_flags(toolchain: &GuestToolchain, libhermit: &Libhermit) -> String {
+    let mut flags = vec![
+        format!("-Clinker={}", toolchain.tool("rust-lld").display()),
+        format!("-Clink-arg={}", libhermit.archive.display()),
+        "-Clink-arg=--build-id=none".to_owned(),
+    ];
+    flags.extend(
+        libhermit
+            .wraps
+            .iter()
+            .map(|symbol| format!("-Clink-arg=--wrap={symbol}")),
+    );
+    // A JSON array of strings is a TOML array of strings.
+    serde_json::Value::from(flags).to_string()
+}
+
+/// Makes the binary without symbols, unless it is there and newer than the one with them.
+fn strip(
+    session: &Session<'_>,
+    toolchain: &GuestToolchain,
+    artifacts: &[Artifact],
+    name: &str,
+) -> Result<(ServiceBinary, Outcome), ServiceError> {
+    let made = artifacts
+        .iter()
+        .find(|artifact| artifact.target.is_bin() && artifact.target.name == name);
+    let symbols = made
+        .and_then(|artifact| artifact.executable.as_ref())
+        .ok_or_else(|| ServiceError::NotMade(name.to_owned()))?
+        .as_std_path();
+    let path = session.guest_target().join("services").join(name);
+    let outcome = if is_newer(&path, symbols) {
+        Outcome::Cached
+    } else {
+        let staged = Staged::new(&path)?;
+        Invocation::new(toolchain.tool("llvm-strip"))
+            .env("LD_LIBRARY_PATH", toolchain.library_path())
+            .arg("--strip-all")
+            .arg("-o")
+            .arg(staged.path())
+            .arg(symbols)
+            .run(session.observer)
+            .map_err(|source| ServiceError::Strip {
+                name: name.to_owned(),
+                source,
+            })?;
+        staged.publish()?;
+        Outcome::Done
+    };
+    let size = fs::metadata(&path).map_err(failed("read", &path))?.len();
+    let binary = ServiceBinary {
+        name: name.to_owned(),
+        symbols: symbols.to_owned(),
+        path,
+        size,
+    };
+    Ok((binary, outcome))
+}
+
+fn is_newer(result: &Path, input: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    match (modified(result), modified(input)) {
+        (Ok(result), Ok(input)) => result > input,
+        _ => false,
+    }
+}

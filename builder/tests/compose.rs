@@ -1,0 +1,188 @@
+//! A composed image, judged by `qemu-img`, `sgdisk` and `fsck.erofs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use builder::compose::{ComposeReport, ComposeRequest, compose};
+use builder::event::Silent;
+use builder::image::LoaderArtifacts;
+use builder::manifest::{self, FileRule, Manifest, PackageName, Service};
+use builder::tree::ImagePath;
+use hermitage_disk::layout::{LOADER, ROOT};
+use hermitage_disk::open_image;
+
+/// Runs a tool that must succeed; what it prints.
+fn tool(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(name)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("`{name}` is needed: {error}"));
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{name} {arguments:?}: {text}");
+    text
+}
+
+/// A package with a service, a folder of files, and a loader, in a folder of their own.
+struct Package {
+    folder: tempfile::TempDir,
+    manifest: Manifest,
+    loader: LoaderArtifacts,
+    binaries: BTreeMap<String, PathBuf>,
+}
+
+impl Package {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::create_dir_all(path.join("site/deep")).unwrap();
+        fs::write(path.join("kv-binary"), vec![0x7f; 100_000]).unwrap();
+        fs::write(path.join("site/index.html"), "<html>").unwrap();
+        fs::write(path.join("site/deep/run.sh"), "#!").unwrap();
+        fs::set_permissions(path.join("site/deep/run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("../index.html", path.join("site/deep/link")).unwrap();
+        let manifest = Manifest {
+            folder: path.to_owned(),
+            name: PackageName::new("kv").unwrap(),
+            title: "Key-value store".into(),
+            author: "us".into(),
+            version: None,
+            description: None,
+            services: vec![Service {
+                crate_dir: "services/kv".into(),
+                bin: "kv".into(),
+                features: vec![],
+                role: "kv".into(),
+            }],
+            files: vec![FileRule {
+                source: "site".into(),
+                destination: ImagePath::new(b"/srv/www").unwrap(),
+                mode: None,
+            }],
+            default: Some(manifest::Command {
+                arguments: vec!["kv".into(), "two words".into()],
+                environment: [("PORT".into(), "9000".into())].into(),
+            }),
+            size: None,
+        };
+        let loader = LoaderArtifacts {
+            elf: vec![0xee; 20_001],
+            boot_code: [0x90; 440],
+        };
+        let binaries = [("kv".into(), path.join("kv-binary"))].into();
+        Self {
+            folder,
+            manifest,
+            loader,
+            binaries,
+        }
+    }
+
+    fn compose(&self) -> ComposeReport {
+        let out_dir = &self.folder.path().join("images");
+        let (manifest, loader, binaries) = (&self.manifest, &self.loader, &self.binaries);
+        compose(
+            &ComposeRequest {
+                manifest,
+                out_dir,
+                loader,
+                binaries,
+            },
+            &Silent,
+        )
+        .unwrap()
+    }
+}
+
+/// Copies the root partition out of an image.
+fn root_partition(image: &Path, to: &Path) {
+    let raw = to.with_extension("raw");
+    tool(
+        "qemu-img",
+        &[
+            "convert",
+            "-O",
+            "raw",
+            image.to_str().unwrap(),
+            raw.to_str().unwrap(),
+        ],
+    );
+    let text = tool("sgdisk", &["-v", raw.to_str().unwrap()]);
+    assert!(text.contains("No problems found"), "{text}");
+    let disk = fs::read(raw).unwrap();
+    fs::write(to, &disk[ROOT.first as usize * 512..]).unwrap();
+}
+
+#[test]
+fn a_composed_image_passes_the_tools_and_holds_what_was_asked_for() {
+    let package = Package::new();
+    let report = package.compose();
+    assert_eq!(report.path, package.folder.path().join("images/kv/kv.qcow2"));
+    assert_eq!(report.files, 3);
+    assert!(report.bytes < 1 << 20, "{} bytes on disk", report.bytes);
+    assert!(tool("qemu-img", &["check", report.path.to_str().unwrap()]).contains("No errors were found"));
+
+    let (root, out) = (
+        package.folder.path().join("root"),
+        package.folder.path().join("out"),
+    );
+    root_partition(&report.path, &root);
+    let extract = format!("--extract={}", out.display());
+    let text = tool("fsck.erofs", &[&extract, "--preserve", root.to_str().unwrap()]);
+    assert!(!text.contains("<E>"), "{text}");
+    let mode = |path: &str| fs::symlink_metadata(out.join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(fs::read(out.join("bin/kv")).unwrap(), vec![0x7f; 100_000]);
+    assert_eq!(
+        (mode("bin/kv"), mode("bin"), mode("srv/www/index.html")),
+        (0o755, 0o755, 0o644)
+    );
+    assert_eq!(mode("srv/www/deep/run.sh"), 0o755);
+    assert_eq!(
+        fs::read_link(out.join("srv/www/deep/link")).unwrap(),
+        Path::new("../index.html")
+    );
+    assert_eq!(fs::metadata(out.join("bin/kv")).unwrap().mtime(), 0);
+
+    let image = open_image(&report.path).unwrap();
+    assert_eq!(image.loader().unwrap()[..20_001], [0xee; 20_001]);
+    let config = image.boot_config().unwrap().unwrap();
+    assert_eq!(config.arguments, [&b"kv"[..], b"two words"]);
+    assert_eq!(config.environment, [b"PORT=9000"]);
+    assert_eq!(
+        image
+            .root()
+            .unwrap()
+            .resolve(b"/srv/www/deep/link")
+            .unwrap()
+            .size(),
+        6
+    );
+    let mut boot = [0; 512];
+    image.device().read_at(0, &mut boot).unwrap();
+    assert_eq!(boot[..438], [0x90; 438]);
+    assert_eq!(
+        u16::from_le_bytes([boot[438], boot[439]]),
+        40,
+        "20,001 bytes are 40 sectors"
+    );
+    assert!(LOADER.sectors.unwrap() >= 40);
+}
+
+#[test]
+fn the_same_inputs_in_another_folder_give_the_same_bytes() {
+    let (first, second) = (Package::new(), Package::new());
+    fs::set_permissions(
+        second.folder.path().join("site/index.html"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    let (a, b) = (first.compose(), second.compose());
+    assert_eq!(a.digest, b.digest);
+    assert!(fs::read(&a.path).unwrap() == fs::read(&b.path).unwrap());
+    fs::write(second.folder.path().join("site/index.html"), "<HTML>").unwrap();
+    let c = second.compose();
+    assert_ne!(a.digest, c.digest);
+    assert!(fs::read(&a.path).unwrap() != fs::read(&c.path).unwrap());
+}
