@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use builder::environment::Environment;
 use builder::event::Event;
 use builder::libhermit::Libhermit;
+use builder::loader::build_loader;
 use builder::service::{ServiceSpec, build_services};
 use builder::session::Session;
 use builder::toolchain::GuestToolchain;
@@ -47,6 +48,7 @@ fn run(session: &Session<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let toolchain = GuestToolchain::provide(session)?;
     let libhermit = Libhermit::build(session, &toolchain)?;
     println!("{}", libhermit.archive.display());
+    println!("loader: {} bytes", build_loader(session, &toolchain)?.elf.len());
     for binary in build_services(session, &toolchain, &libhermit, &services)? {
         println!(
             "{} {} bytes, symbols {}",

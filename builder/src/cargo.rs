@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Artifact, Message, Metadata, Package};
+use serde::Deserialize;
 
 use crate::event::{Event, Stage, Unit};
 use crate::process::{self, Invocation, ProcessError, Watch};
@@ -93,6 +93,8 @@ impl<'a> GuestCargo<'a> {
             .env("LD_LIBRARY_PATH", self.toolchain.library_path())
             // -Zbuild-std and the kernel's own unstable features, with a stable compiler.
             .env("RUSTC_BOOTSTRAP", "1")
+            // The kernel's build script records the time of the build; same inputs are to give same bytes.
+            .env("SOURCE_DATE_EPOCH", "0")
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\u{1f}"));
         self.online(invocation)
     }
@@ -111,16 +113,16 @@ impl<'a> GuestCargo<'a> {
             let Watch::Line(line) = watch else { return };
             match serde_json::from_slice(line) {
                 Ok(Message::CompilerArtifact(artifact)) => {
+                    artifacts.push(artifact);
                     observer.event(&Event::Progress {
                         stage,
                         unit: Unit::Crates,
-                        done: artifacts.len() as u64 + 1,
+                        done: artifacts.len() as u64,
                         total: None,
-                        current: artifact.target.name.clone(),
+                        current: artifacts[artifacts.len() - 1].target.name.clone(),
                     });
-                    artifacts.push(artifact);
                 }
-                Ok(_) => {}
+                Ok(Message::Other) => {}
                 Err(error) => unreadable = Some(error.to_string()),
             }
         });
@@ -140,34 +142,33 @@ impl<'a> GuestCargo<'a> {
 
     /// The packages of the workspace itself; needs no network.
     pub(crate) fn members(&self, manifest: &Path) -> Result<Vec<Package>, CargoError> {
-        let metadata = self.metadata(manifest, |invocation| invocation.arg("--no-deps"))?;
-        Ok(metadata.packages)
+        self.packages(manifest, |invocation| invocation.arg("--no-deps"))
     }
 
     /// All packages that a manifest depends on, fetched.
     pub(crate) fn dependencies(&self, manifest: &Path) -> Result<Vec<Package>, CargoError> {
-        let metadata = self.metadata(manifest, |invocation| {
-            let invocation = invocation.args(["--locked", "--filter-platform", "x86_64-unknown-none"]);
-            self.online(invocation)
-        })?;
-        Ok(metadata.packages)
+        self.packages(manifest, |invocation| {
+            self.online(invocation.args(["--locked", "--filter-platform", "x86_64-unknown-none"]))
+        })
     }
 
-    fn metadata(
+    fn packages(
         &self,
         manifest: &Path,
         options: impl FnOnce(Invocation) -> Invocation,
-    ) -> Result<Metadata, CargoError> {
+    ) -> Result<Vec<Package>, CargoError> {
         let invocation = Invocation::new(&self.cargo)
             .args(["metadata", "--quiet", "--format-version", "1", "--manifest-path"])
             .arg(manifest);
         let invocation = options(invocation);
         let what = format!("what `{}` needs", manifest.display());
         let output = self.explained(invocation.run(self.session.observer), &what)?;
-        serde_json::from_slice(&output.stdout).map_err(|error| CargoError::Answer {
-            command: invocation.to_string(),
-            reason: error.to_string(),
-        })
+        let metadata: Metadata =
+            serde_json::from_slice(&output.stdout).map_err(|error| CargoError::Answer {
+                command: invocation.to_string(),
+                reason: error.to_string(),
+            })?;
+        Ok(metadata.packages)
     }
 
     fn online(&self, invocation: Invocation) -> Invocation {
@@ -189,6 +190,57 @@ impl<'a> GuestCargo<'a> {
             error if error.is_missing() => CargoError::Missing,
             error => CargoError::Process(error),
         })
+    }
+}
+
+/// The part of cargo's messages that we look at; their form is a stable interface of cargo.
+#[derive(Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+enum Message {
+    CompilerArtifact(Artifact),
+    #[serde(other)]
+    Other,
+}
+
+/// Something that cargo made, or found made.
+#[derive(Deserialize)]
+pub(crate) struct Artifact {
+    pub(crate) target: Target,
+    pub(crate) filenames: Vec<PathBuf>,
+    pub(crate) executable: Option<PathBuf>,
+}
+
+/// A library, a program, a build script, ... of a package.
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    kind: Vec<String>,
+}
+
+impl Target {
+    /// Whether it is a program.
+    pub(crate) fn is_bin(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "bin")
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+/// A package, as `cargo metadata` describes it.
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    manifest_path: PathBuf,
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Package {
+    /// The folder that holds its `Cargo.toml`.
+    pub(crate) fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(Path::new(""))
     }
 }
 

@@ -98,10 +98,10 @@ pub(crate) fn prepare(
 /// The folder in cargo's registry that holds the release.
 fn fetch(session: &Session<'_>, toolchain: &GuestToolchain, manifest: &Path) -> Result<PathBuf, KernelError> {
     let packages = GuestCargo::new(session, toolchain)?.dependencies(manifest)?;
-    let package = packages.iter().find(|package| *package.name == KERNEL);
-    let folder = package.and_then(|package| package.manifest_path.parent());
-    folder
-        .map(|folder| folder.as_std_path().to_owned())
+    packages
+        .iter()
+        .find(|package| package.name == KERNEL)
+        .map(|package| package.folder().to_owned())
         .ok_or_else(|| KernelError::NotPinned(manifest.to_owned()))
 }
 

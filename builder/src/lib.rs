@@ -18,6 +18,7 @@ pub mod event;
 pub mod image;
 pub mod kernel;
 pub mod libhermit;
+pub mod loader;
 pub mod manifest;
 pub mod process;
 pub mod service;

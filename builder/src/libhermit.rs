@@ -132,10 +132,9 @@ fn compile(
         .arg(package.join("Cargo.toml"));
     let artifacts = cargo.run(&build, Stage::Libhermit, "libhermit")?;
     artifacts
-        .iter()
-        .flat_map(|artifact| &artifact.filenames)
-        .find(|file| file.as_str().ends_with("/libhermit.a"))
-        .map(|file| file.as_std_path().to_owned())
+        .into_iter()
+        .flat_map(|artifact| artifact.filenames)
+        .find(|file| file.file_name().is_some_and(|name| name == "libhermit.a"))
         .ok_or(LibhermitError::NoArchive)
 }
 

@@ -8,10 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::Artifact;
-
 use crate::cache::{CacheError, Staged, failed};
-use crate::cargo::{CargoError, GuestCargo, remapped_paths};
+use crate::cargo::{Artifact, CargoError, GuestCargo, remapped_paths};
 use crate::event::{Outcome, Stage};
 use crate::libhermit::Libhermit;
 use crate::process::{Invocation, ProcessError};
@@ -126,7 +124,7 @@ pub fn build_services(
             ]);
         // Flags of the services' own packages alone: a new libhermit links them anew, and touches nothing else. Flags
         // for all crates would build std anew, which takes longer than all services together.
-        let link = link_flags(toolchain, libhermit);
+        let link = link_flags(libhermit);
         for package in packages.iter().collect::<BTreeSet<_>>() {
             build = build.args([
                 "--config",
@@ -164,8 +162,10 @@ fn package_names(
         let folder = session.workspace.join(&service.crate_dir);
         let folder = folder.canonicalize().unwrap_or(folder);
         let member = members.iter().find(|member| {
-            let parent = member.manifest_path.parent();
-            parent.is_some_and(|parent| parent.canonicalize().is_ok_and(|parent| parent == folder))
+            member
+                .folder()
+                .canonicalize()
+                .is_ok_and(|parent| parent == folder)
         });
         let package = member.ok_or(ServiceError::NoCrate(folder))?;
         if package
@@ -173,11 +173,11 @@ fn package_names(
             .iter()
             .any(|target| target.is_bin() && target.name == service.bin)
         {
-            Ok(package.name.to_string())
+            Ok(package.name.clone())
         } else {
             Err(ServiceError::NoBinary {
                 bin: service.bin.clone(),
-                package: package.name.to_string(),
+                package: package.name.clone(),
             })
         }
     };
@@ -185,9 +185,8 @@ fn package_names(
 }
 
 /// The flags that link a program with libhermit, as a TOML array.
-fn link_flags(toolchain: &GuestToolchain, libhermit: &Libhermit) -> String {
+fn link_flags(libhermit: &Libhermit) -> String {
     let mut flags = vec![
-        format!("-Clinker={}", toolchain.tool("rust-lld").display()),
         format!("-Clink-arg={}", libhermit.archive.display()),
         "-Clink-arg=--build-id=none".to_owned(),
     ];
@@ -213,8 +212,7 @@ fn strip(
         .find(|artifact| artifact.target.is_bin() && artifact.target.name == name);
     let symbols = made
         .and_then(|artifact| artifact.executable.as_ref())
-        .ok_or_else(|| ServiceError::NotMade(name.to_owned()))?
-        .as_std_path();
+        .ok_or_else(|| ServiceError::NotMade(name.to_owned()))?;
     let path = session.guest_target().join("services").join(name);
     let outcome = if is_newer(&path, symbols) {
         Outcome::Cached
