@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hermitage_boot::{GuestEnd, Reason};
+use hermitage_disk::Access;
 use launcher::{AcceleratorChoice, Entry, Error, Forward, GuestExit, Machine, RunRequest};
 use stand_in::Step;
 
@@ -93,7 +94,9 @@ fn the_disk_way_in_has_the_boot_configuration_on_the_overlay() {
         ..request(&image, "a", Entry::Disk)
     };
     let machine = start(root.path(), &request, io::sink());
-    let told = stand_in::boot_config(machine.folder()).unwrap();
+    let overlay = machine.folder().join(launcher::command_line::file::DISK);
+    let overlay = hermitage_disk::open_overlay(&overlay, Access::Read).unwrap();
+    let told = overlay.boot_config().unwrap().unwrap();
     assert_eq!(told, machine.spec().boot);
     assert_eq!(told.arguments, [b"other".to_vec(), b"a b".to_vec()]);
     let image = hermitage_disk::open_image(&image).unwrap();

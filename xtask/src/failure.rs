@@ -23,17 +23,32 @@ pub(crate) enum Failure {
     /// Something that was asked for did not hold: a test, a check.
     #[error("{0}")]
     Failed(String),
+    /// An image that was not composed.
+    #[error("there is no image `{name}`")]
+    NoImage {
+        /// Its name.
+        name: String,
+        /// The names of those that were.
+        composed: Vec<String>,
+    },
     /// A guest could not be planned, started or watched.
     #[error(transparent)]
     Launcher(#[from] launcher::Error),
+    /// A tool of the host is missing, and could not be installed.
+    #[error(transparent)]
+    Host(#[from] crate::host::HostError),
+    /// There is no guest toolchain, and none could be provided.
+    #[error(transparent)]
+    Toolchain(#[from] builder::toolchain::ToolchainError),
 }
 
 impl Failure {
     /// The documented exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Failed(_) => ExitCode::from(1),
+            Self::Failed(_) | Self::Host(_) | Self::Toolchain(_) => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
+            Self::NoImage { .. } => ExitCode::from(126),
             Self::Launcher(error) => ExitCode::from(launcher_code(error)),
         }
     }
@@ -42,7 +57,18 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Usage(_) | Self::Failed(_) => None,
+            Self::NoImage { name, composed } if composed.is_empty() => {
+                Some(format!("compose it with `cargo xtask compose {name}`"))
+            }
+            Self::NoImage { name, composed } => {
+                let composed = composed.join("`, `");
+                Some(format!(
+                    "compose it with `cargo xtask compose {name}`, or run one of `{composed}`"
+                ))
+            }
             Self::Launcher(error) => error.hint(),
+            Self::Host(error) => error.hint(),
+            Self::Toolchain(error) => error.hint(),
         }
     }
 }

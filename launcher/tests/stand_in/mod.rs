@@ -7,7 +7,7 @@ use hermitage_boot::{BootConfig, CONSOLE_PORT, CONTROL_PORT, DEBUG_EXIT_PORT};
 use hermitage_disk::BlockDevice as _;
 use hermitage_disk::layout::{LOADER, SECTOR};
 use hermitage_disk::qcow2::Qcow2;
-use hermitage_disk::{Access, open_overlay, table};
+use hermitage_disk::table;
 
 /// What the guest does, in order.
 #[derive(Clone, Copy, Debug)]
@@ -45,15 +45,6 @@ pub(crate) fn image(folder: &Path, steps: &[Step<'_>]) -> PathBuf {
     disk.write_at(start, &config.encode().unwrap()).unwrap();
     disk.flush().unwrap();
     path
-}
-
-/// What an overlay in `folder` tells its guest.
-pub(crate) fn boot_config(folder: &Path) -> Option<BootConfig> {
-    let overlay = folder.join(launcher::command_line::file::DISK);
-    open_overlay(&overlay, Access::Read)
-        .unwrap()
-        .boot_config()
-        .unwrap()
 }
 
 /// A multiboot header that says where everything lies (so no ELF is needed), then 32-bit code.

@@ -242,17 +242,10 @@ fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
     if path.exists() {
         return Ok((path, image.to_owned()));
     }
-    let mut text = format!("there is no image `{image}`");
-    let composed = composed(&images);
-    if composed.is_empty() {
-        text.push_str("; none was composed yet");
-    } else {
-        text.push_str(&format!("; there are `{}`", composed.join("`, `")));
-    }
-    text.push_str(&format!(
-        "\n  hint: compose it with `cargo xtask compose {image}`"
-    ));
-    Err(Failure::Usage(text))
+    Err(Failure::NoImage {
+        name: image.to_owned(),
+        composed: composed(&images),
+    })
 }
 
 /// Where composition puts images.

@@ -1,0 +1,399 @@
+//! What a user sees of `cargo xtask run`, with a stand-in for the guest.
+
+#[path = "../../launcher/tests/stand_in/mod.rs"]
+mod stand_in;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use stand_in::Step;
+use tempfile::TempDir;
+
+/// Far more than anything here needs on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A user with an image and a place for instances.
+struct User {
+    folder: TempDir,
+    image: PathBuf,
+}
+
+impl User {
+    fn with_guest(steps: &[Step<'_>]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = stand_in::image(folder.path(), steps);
+        Self { folder, image }
+    }
+
+    fn instances(&self) -> PathBuf {
+        self.folder.path().join("root/instances")
+    }
+
+    fn xtask(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(arguments)
+            .env("HERMITAGE_ROOT", self.folder.path().join("root"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// `run --accel tcg IMAGE` with more arguments.
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = self.xtask(&["run", "--accel", "tcg"]);
+        command.args(more).arg(&self.image);
+        command
+    }
+
+    fn run(&self, more: &[&str]) -> Seen {
+        Seen::of(self.command(more).output().unwrap())
+    }
+
+    fn start(&self, more: &[&str]) -> Running {
+        Running(self.command(more).spawn().unwrap())
+    }
+
+    fn nothing_is_left(&self) -> bool {
+        fs::read_dir(self.instances()).is_ok_and(|mut entries| entries.next().is_none())
+    }
+}
+
+/// What a command gave.
+#[derive(Debug)]
+struct Seen {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Seen {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn fails_with(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no `{part}` in {self:?}");
+        }
+        assert_eq!(self.stdout, "");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+    }
+}
+
+/// A launcher in the background, killed when the test ends.
+struct Running(Child);
+
+impl Running {
+    fn wait_for_line(&mut self, expected: &str) {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, expected);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the launcher ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process runs in this folder, as QEMU does in its instance's.
+fn is_used(folder: &Path) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .into_iter()
+        .any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
+}
+
+const READY: [Step<'_>; 2] = [Step::Console("ready\n"), Step::Halt];
+
+#[test]
+fn the_guests_output_and_code_are_the_commands_own() {
+    for entry in ["direct", "disk"] {
+        let steps = [
+            Step::Console("out\n"),
+            Step::Control("end exit 42 \n"),
+            Step::Exit(42),
+        ];
+        let user = User::with_guest(&steps);
+        let seen = user.run(&["--entry", entry]);
+        assert_eq!(seen.code, Some(42), "{seen:?}");
+        assert_eq!(seen.stdout, "out\n");
+        assert_eq!(seen.stderr, "");
+        assert!(user.nothing_is_left());
+    }
+}
+
+#[test]
+fn an_end_that_is_no_exit_is_said_in_one_line() {
+    for (record, code, line) in [
+        (
+            "end out-of-memory 137 4096 bytes\n",
+            137,
+            "stand-in: out of memory: 4096 bytes\n",
+        ),
+        ("end panic 101 \n", 101, "stand-in: the program panicked\n"),
+        (
+            "end no-such-role 127 x\n",
+            127,
+            "stand-in: the image has no such role: x\n",
+        ),
+    ] {
+        let user = User::with_guest(&[Step::Control(record), Step::Exit(1)]);
+        let seen = user.run(&[]);
+        assert_eq!((seen.code, seen.stderr.as_str()), (Some(code), line));
+    }
+    let user = User::with_guest(&[Step::Reset, Step::Halt]);
+    user.run(&[])
+        .fails_with(125, &["stand-in: the guest reset the machine"]);
+}
+
+#[test]
+fn verbose_shows_the_command_and_times() {
+    let user = User::with_guest(&[
+        Step::Console("out\n"),
+        Step::Control("end exit 0 \n"),
+        Step::Exit(0),
+    ]);
+    let seen = user.run(&["--verbose"]);
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    assert!(seen.stderr.contains("$ cd "), "{seen:?}");
+    assert!(
+        seen.stderr.contains("qemu-system-x86_64 -no-user-config"),
+        "{seen:?}"
+    );
+    let (time, text) = seen.stdout.trim_start().split_once(' ').unwrap();
+    assert!(time.parse::<u64>().is_ok(), "{seen:?}");
+    assert_eq!(text, "out\n");
+}
+
+#[test]
+fn a_dry_run_prints_the_command_and_does_nothing() {
+    let user = User::with_guest(&READY);
+    let seen = user.run(&[
+        "--dry-run",
+        "-m",
+        "200M",
+        "-c",
+        "2",
+        "--mac",
+        "A2:13:15:00:80:02",
+        "-f",
+        "9000:80",
+        "--name",
+        "db",
+    ]);
+    assert_eq!(seen.code, Some(0), "{seen:?}");
+    for part in [
+        "qemu-system-x86_64 ",
+        " -name db ",
+        " -m 200M -smp 2 ",
+        "hostfwd=tcp:127.0.0.1:9000-:80",
+        "mac=a2:13:15:00:80:02",
+    ] {
+        assert!(seen.stdout.contains(part), "no `{part}` in {seen:?}");
+    }
+    assert!(!user.folder.path().join("root").exists());
+}
+
+#[test]
+fn signals_stop_it_in_order() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let user = User::with_guest(&READY);
+        let mut running = user.start(&[]);
+        running.wait_for_line("ready\n");
+        running.signal(signal);
+        assert_eq!(running.ended().code(), Some(code));
+        assert!(user.nothing_is_left());
+        assert!(!is_used(&user.instances()));
+    }
+}
+
+#[test]
+fn a_killed_launcher_takes_qemu_with_it_and_blocks_nothing() {
+    let user = User::with_guest(&READY);
+    let mut running = user.start(&["--name", "kv"]);
+    running.wait_for_line("ready\n");
+    assert!(is_used(&user.instances()));
+    running.signal(Signal::KILL);
+    assert_eq!(running.ended().signal(), Some(9));
+    wait_until("QEMU ends", || !is_used(&user.instances()));
+    assert!(user.instances().join("kv/disk.qcow2").exists());
+
+    let mut again = user.start(&["--name", "kv"]);
+    again.wait_for_line("ready\n");
+    again.signal(Signal::INT);
+    assert_eq!(again.ended().code(), Some(130));
+    assert!(user.nothing_is_left());
+}
+
+#[test]
+fn a_second_run_of_a_name_is_refused_and_names_the_first() {
+    let user = User::with_guest(&READY);
+    let mut first = user.start(&["--name", "kv"]);
+    first.wait_for_line("ready\n");
+    let holder = format!("process {}", first.0.id());
+    user.run(&["--name", "kv"]).fails_with(
+        125,
+        &[
+            "error: instance `kv` is already running",
+            &holder,
+            "hint: ",
+            "--name",
+        ],
+    );
+    let mut other = user.start(&["--name", "kv-2"]);
+    other.wait_for_line("ready\n");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let user = User::with_guest(&READY);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = user.run(&["-f", &format!("{port}:80")]);
+    let fact = format!("error: port {port} of 127.0.0.1 is in use by another process");
+    seen.fails_with(125, &[&fact, "hint: "]);
+    assert!(user.nothing_is_left());
+}
+
+#[test]
+fn a_chosen_port_is_said() {
+    let user = User::with_guest(&[Step::Control("end exit 0 \n"), Step::Exit(0)]);
+    let seen = user.run(&["-f", "0:80"]);
+    assert_eq!(seen.code, Some(0));
+    assert!(seen.stderr.starts_with("forwarding 127.0.0.1:"), "{seen:?}");
+    assert!(seen.stderr.ends_with(":80\n"), "{seen:?}");
+}
+
+#[test]
+fn a_wrong_value_is_wrong_usage_with_its_reason() {
+    let user = User::with_guest(&READY);
+    let table: &[(&[&str], &str)] = &[
+        (&["-m", "lots"], "`lots` is not a size"),
+        (&["-m", "1M"], "`1M` is too small; no guest boots with less than"),
+        (
+            &["-c", "0"],
+            "`0` is not a number of CPUs; a machine has 1 to 255",
+        ),
+        (&["--mac", "A2:13:15:00:80"], "`A2:13:15:00:80` is too short"),
+        (&["--mac", "A3:13:15:00:80:02"], "is a multicast address"),
+        (&["-f", "80"], "`80` names one port"),
+        (&["-f", "1:2:3:4:5"], "bad IPv4 address"),
+        (&["-f", "80:80", "-f", "80:81"], "forward the same port"),
+        (
+            &["--env", "PORT"],
+            "`PORT` is not an environment variable; it has the form NAME=VALUE",
+        ),
+        (&["-e", "kv 'open"], "a quote is not terminated"),
+        (&["-e", ""], "the command is empty"),
+        (&["-n", "vhost"], "invalid value 'vhost'"),
+        (&["--name", "../kv"], "`../kv` is not a name of an instance"),
+        (&["--accel", "hvf"], "invalid value 'hvf'"),
+    ];
+    for (arguments, part) in table {
+        let mut command = user.xtask(&["run"]);
+        command.args(*arguments).arg(&user.image);
+        Seen::of(command.output().unwrap()).fails_with(2, &[part]);
+    }
+    let many = "x ".repeat(10_000);
+    user.run(&["-e", &many])
+        .fails_with(2, &["10000 arguments; a guest takes at most 4096"]);
+    assert!(!user.folder.path().join("root").exists());
+}
+
+#[test]
+fn an_image_that_is_none_is_said_to_be_none() {
+    let user = User::with_guest(&READY);
+    let run = |image: &Path| {
+        let mut command = user.xtask(&["run"]);
+        Seen::of(command.arg(image).output().unwrap())
+    };
+    run(&user.folder.path().join("missing.qcow2"))
+        .fails_with(126, &["missing.qcow2` does not exist", "hint: "]);
+    run(Path::new("no-such-image")).fails_with(126, &["there is no image `no-such-image`", "hint: "]);
+
+    let whole = fs::read(&user.image).unwrap();
+    for (what, bytes) in [
+        ("empty", &[][..]),
+        ("text", b"not an image"),
+        ("cut off", &whole[..whole.len() / 2]),
+        ("header alone", &whole[..512]),
+    ] {
+        let damaged = user.folder.path().join("damaged.qcow2");
+        fs::write(&damaged, bytes).unwrap();
+        let seen = run(&damaged);
+        assert_eq!(seen.code, Some(126), "{what}: {seen:?}");
+        seen.fails_with(126, &["damaged.qcow2"]);
+    }
+}
+
+#[test]
+fn without_a_usable_qemu_it_says_how_to_get_one() {
+    let user = User::with_guest(&READY);
+    let with_qemu = |script: Option<&str>| {
+        let path = tempfile::tempdir().unwrap();
+        if let Some(script) = script {
+            let qemu = path.path().join("qemu-system-x86_64");
+            fs::write(&qemu, script).unwrap();
+            fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Seen::of(user.command(&[]).env("PATH", path.path()).output().unwrap())
+    };
+    with_qemu(None).fails_with(
+        125,
+        &[
+            "`qemu-system-x86_64` is not on the PATH",
+            "hint: `cargo xtask doctor --fix`",
+        ],
+    );
+    with_qemu(Some("#!/bin/sh\necho 'QEMU emulator version 6.2.0'\n")).fails_with(
+        125,
+        &[
+            "is version 6.2; the oldest that works is 7.2",
+            "hint: `cargo xtask doctor --fix`",
+        ],
+    );
+    with_qemu(Some("#!/bin/sh\necho hello\n")).fails_with(125, &["does not say its version", "hello"]);
+}
