@@ -7,7 +7,10 @@
 mod cli;
 mod commands;
 mod failure;
+mod host;
 mod printer;
+mod table;
+mod workspace;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! The one place that prints. stdout is data; stderr is everything else.
 
+use std::io::{self, Write as _};
+
 use crate::failure::Failure;
 
 /// How much is said.
@@ -46,6 +48,20 @@ impl Printer {
     /// A line that is always printed, on stderr: how something ended that was expected to end otherwise.
     pub(crate) fn warn(&self, text: &str) {
         eprintln!("{text}");
+    }
+
+    /// Data, on stdout. A reader that has seen enough may close it.
+    pub(crate) fn data(&self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    /// Data as JSON, on stdout.
+    pub(crate) fn json(&self, value: &impl serde::Serialize) {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => self.data(&format!("{text}\n")),
+            Err(error) => self.warn(&format!("cannot write JSON: {error}")),
+        }
     }
 
     /// An error with all its causes, and what to do about it.
