@@ -2,9 +2,12 @@
 //! distribution's own Rust, if one is installed, is left alone.
 
 use std::io::{self, BufReader};
+use std::num::NonZero;
 use std::os::unix::fs::symlink;
+use std::panic::resume_unwind;
 use std::path::{Component, Path, PathBuf};
-use std::{env, fs};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::{env, fs, thread};
 
 use super::apt::{Apt, AptError, Package, Remote};
 use super::{Defect, GuestToolchain, Origin, TOOLS, ToolchainError, VERSION, tools};
@@ -91,16 +94,7 @@ pub(super) fn install(session: &Session<'_>) -> Result<GuestToolchain, Toolchain
         .map_err(doing("download packages"))?;
 
     let staged = Staged::new(&target)?;
-    for (done, file) in files.iter().enumerate() {
-        session.observer.event(&Event::Progress {
-            stage: Stage::Toolchain,
-            unit: Unit::Packages,
-            done: done as u64,
-            total: Some(files.len() as u64),
-            current: file.package().to_owned(),
-        });
-        unpack(session, &apt, &downloads.join(&file.file), staged.path())?;
-    }
+    unpack_all(session, &apt, &downloads, &files, staged.path())?;
     complete(staged.path()).map_err(cache::failed("complete", staged.path()))?;
     at(session, staged.path()).map_err(unfit)?;
     staged.publish()?;
@@ -186,6 +180,39 @@ fn llvm_version(depends: &str) -> Option<u32> {
     depends
         .split([',', ' '])
         .find_map(|word| word.strip_prefix("libllvm")?.parse().ok())
+}
+
+/// Unpacks the packages, several at once: most of the time goes into decompression, which takes one core each.
+fn unpack_all(
+    session: &Session<'_>,
+    apt: &Apt,
+    downloads: &Path,
+    files: &[Remote],
+    into: &Path,
+) -> Result<(), ToolchainError> {
+    let workers = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(files.len());
+    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let work = || {
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            unpack(session, apt, &downloads.join(&file.file), into)?;
+            session.observer.event(&Event::Progress {
+                stage: Stage::Toolchain,
+                unit: Unit::Packages,
+                done: done.fetch_add(1, Ordering::Relaxed) + 1,
+                total: Some(files.len() as u64),
+                current: file.package().to_owned(),
+            });
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// Unpacks what is needed of a package: about half of what the packages hold is documentation, compiler sources,
