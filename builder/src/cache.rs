@@ -183,7 +183,9 @@ impl Staged {
     pub(crate) fn publish_file(self) -> Result<(), CacheError> {
         fs::rename(&self.partial, &self.target).map_err(failed("write", &self.target))?;
         let folder = self.target.parent().unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed("write", folder))
     }
 }
 

@@ -4,8 +4,9 @@
 //! metadata, which `imago` would write without a barrier between reference counts and tables: a power cut in the
 //! middle of an update cannot damage the container. An overlay is short-lived and starts empty instead.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use imago::file::File;
@@ -48,11 +49,13 @@ impl Qcow2 {
     /// The file cannot be made.
     pub fn create(path: &Path, size: u64) -> Result<Self, Error> {
         let create = || {
-            let builder = Format::<File>::create_builder(new_file(path)?);
-            builder
+            let file = new_file(path)?;
+            let header = file.try_clone()?;
+            Format::<File>::create_builder(imago_file(file, path)?)
                 .size(size)
                 .preallocate(PreallocateMode::FormatAllocate)
-                .create()
+                .create()?;
+            drop_feature_names(&header)
         };
         create().map_err(|source| Error::Create {
             path: path.to_owned(),
@@ -144,7 +147,7 @@ pub fn create_overlay(backing: &Path, path: &Path) -> Result<(), Error> {
             path: backing.clone(),
         })?;
     let create = || {
-        Format::<File>::create_builder(new_file(path)?)
+        Format::<File>::create_builder(imago_file(new_file(path)?, path)?)
             .size(size)
             .preallocate(PreallocateMode::None)
             .backing(name.to_owned(), "qcow2".to_owned())
@@ -157,13 +160,35 @@ pub fn create_overlay(backing: &Path, path: &Path) -> Result<(), Error> {
 }
 
 /// A file that did not exist before, so that nothing is overwritten by mistake.
-fn new_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
+fn new_file(path: &Path) -> io::Result<fs::File> {
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
-        .open(path)?;
+        .open(path)
+}
+
+fn imago_file(file: fs::File, path: &Path) -> io::Result<File> {
     File::from_open_file(file, StorageOpenOptions::new().filename(path).write(true))
+}
+
+/// Takes the table of feature names out of a new header. The table only serves error messages of readers that do
+/// not know a feature; `imago` writes it in an order that changes from run to run, and equal images must be equal.
+fn drop_feature_names(file: &fs::File) -> io::Result<()> {
+    const HEADER_LENGTH: u64 = 100;
+    const FEATURE_NAMES: u32 = 0x6803_f857;
+    let word = |offset| {
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok::<_, io::Error>(u32::from_be_bytes(bytes))
+    };
+    // Extensions follow the header: type, length, data; zeros end them. An image has no other one.
+    let first = u64::from(word(HEADER_LENGTH)?);
+    if word(first)? == FEATURE_NAMES {
+        let length = word(first + 4)?.min(4096) as usize;
+        file.write_all_at(&vec![0; 8 + length], first)?;
+    }
+    Ok(())
 }
 
 impl BlockDevice for Qcow2 {

@@ -239,7 +239,7 @@ fn random_trees_come_back_and_read_the_same_through_our_reader() {
                 // A few seeds, so that equal content happens.
                 _ => {
                     tree.file(&path, noise(u64::from(bytes[6] % 4), size)).permissions =
-                        0o600 | u16::from(bytes[7])
+                        0o600 | u16::from(bytes[7]);
                 }
             }
         }
