@@ -29,7 +29,9 @@ pub const MAX_ARGUMENTS: usize = 4096;
 pub const MAX_ENCODED: usize = 256 * 1024;
 
 const MAGIC: &[u8; 8] = b"HERMBOOT";
-const HEADER: usize = 20;
+/// Bytes of the header, before the records.
+pub const HEADER: usize = 20;
+
 const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
 const TAG_ARGUMENT: u16 = 1;
@@ -212,22 +214,9 @@ impl BootConfig {
     /// # Errors
     /// [`DecodeError::Absent`] where nothing was written yet, another where the bytes are damaged or newer.
     pub fn decode(area: &[u8]) -> Result<Self, DecodeError> {
-        let header = area.get(..HEADER).ok_or(DecodeError::Truncated)?;
-        if header[..8] == [0; 8] {
-            return Err(DecodeError::Absent);
-        }
-        if &header[..8] != MAGIC {
-            return Err(DecodeError::Magic);
-        }
-        let version = u16::from_le_bytes([header[8], header[9]]);
-        if version != VERSION {
-            return Err(DecodeError::Version(version));
-        }
-        let length = u32_at(header, 12) as usize;
-        if length > MAX_ENCODED - HEADER {
-            return Err(DecodeError::Limit);
-        }
-        let mut records = area.get(HEADER..HEADER + length).ok_or(DecodeError::Truncated)?;
+        let header = area.first_chunk().ok_or(DecodeError::Truncated)?;
+        let length = encoded_length(header)?;
+        let mut records = area.get(HEADER..length).ok_or(DecodeError::Truncated)?;
         if CRC32C.checksum(records) != u32_at(header, 16) {
             return Err(DecodeError::Checksum);
         }
@@ -253,6 +242,28 @@ impl BootConfig {
         }
         Ok(config)
     }
+}
+
+/// Bytes of the configuration that starts with this header, header included: how much to read of an area.
+///
+/// # Errors
+/// [`DecodeError::Absent`] where nothing was written yet, another where the header is none of ours.
+pub fn encoded_length(header: &[u8; HEADER]) -> Result<usize, DecodeError> {
+    if header[..8] == [0; 8] {
+        return Err(DecodeError::Absent);
+    }
+    if &header[..8] != MAGIC {
+        return Err(DecodeError::Magic);
+    }
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let length = u32_at(header, 12) as usize;
+    if length > MAX_ENCODED - HEADER {
+        return Err(DecodeError::Limit);
+    }
+    Ok(HEADER + length)
 }
 
 fn push(records: &mut Vec<u8>, tag: u16, data: &[u8]) {

@@ -1,9 +1,10 @@
 //! What is said between the launcher, the loader and the guest.
 //!
-//! This crate owns three small formats, and the names and addresses under which they are found:
+//! This crate owns four small formats, and the names and addresses under which they are found:
 //! - [`config`]: the boot configuration, what a guest is told at its start (arguments, environment, flags);
 //! - [`control`]: the lines that a guest writes to its control channel (time marks, how it ended);
-//! - [`end`]: how a guest can end, and the exit code that each end has.
+//! - [`end`]: how a guest can end, and the exit code that each end has;
+//! - [`seal`]: the checksum in a program's file.
 //!
 //! It does not own how the bytes travel: the launcher, the loader and the guest's runtime do that.
 //! Start reading at [`config::BootConfig`].
@@ -14,6 +15,7 @@ extern crate alloc;
 pub mod config;
 pub mod control;
 pub mod end;
+pub mod seal;
 
 pub use config::BootConfig;
 pub use control::Record;
