@@ -17,8 +17,10 @@ const PAGE_FAULT: u8 = 14;
 const NEAR_STACK: u64 = 64 * 1024;
 
 unsafe extern "C" {
-    /// The program's first byte in memory: its ELF header. The linker provides it.
+    /// The program's first byte in memory: its ELF header. The linker provides this, and what follows.
     static __ehdr_start: u8;
+    /// The first byte after the program.
+    static _end: u8;
 }
 
 /// The kernel calls this for every exception that it does not handle.
@@ -54,15 +56,14 @@ impl fmt::Display for Fault {
                 }
             }
         }
+        write!(f, ", instruction {:#x}", self.instruction)?;
         // As tools that know the program's file count: from its first byte.
-        let offset = self
-            .instruction
-            .wrapping_sub((&raw const __ehdr_start).addr() as u64);
-        write!(
-            f,
-            ", instruction {:#x} (program + {offset:#x}), stack {:#x}",
-            self.instruction, self.stack
-        )
+        let first = (&raw const __ehdr_start).addr() as u64;
+        let end = (&raw const _end).addr() as u64;
+        if (first..end).contains(&self.instruction) {
+            write!(f, " (program + {:#x})", self.instruction - first)?;
+        }
+        write!(f, ", stack {:#x}", self.stack)
     }
 }
 
