@@ -1,11 +1,14 @@
 //! Which boot configuration counts, and what it says to run.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use hermitage_boot::BootConfig;
-use hermitage_boot::config::{DecodeError, split_command_line};
+use hermitage_boot::config::{DecodeError, HEADER, encoded_length, split_command_line};
+use hermitage_erofs::reader::ReadAt;
 
+use crate::disk;
 use crate::error::Error;
 
 /// Most bytes of a role's name: what a file system takes.
@@ -34,45 +37,78 @@ impl Source {
     }
 }
 
-/// Decodes what a source holds; `None` where it holds nothing.
-///
-/// # Errors
-/// What is there is damaged.
-pub fn decode(source: Source, bytes: &[u8]) -> Result<Option<BootConfig>, Error> {
-    match BootConfig::decode(bytes) {
-        Ok(config) => Ok(Some(config)),
-        Err(DecodeError::Absent) => Ok(None),
-        Err(error) => Err(Error::Config(source, error)),
+/// A boot configuration, in both of its forms: the loader reads one, the program gets the other.
+#[derive(Debug)]
+pub struct Command {
+    /// What it says.
+    pub config: BootConfig,
+    /// Its bytes.
+    pub encoded: Vec<u8>,
+}
+
+impl Command {
+    /// Decodes what a source holds; `None` where it holds nothing.
+    ///
+    /// # Errors
+    /// What is there is damaged.
+    pub fn decode(source: Source, encoded: Vec<u8>) -> Result<Option<Self>, Error> {
+        match BootConfig::decode(&encoded) {
+            Ok(config) => Ok(Some(Self { config, encoded })),
+            Err(DecodeError::Absent) => Ok(None),
+            Err(error) => Err(Error::Config(source, error)),
+        }
     }
-}
 
-/// The configuration that a command line gives: its words are the command. `None` if it has none.
-///
-/// # Errors
-/// A quote is open, or there are more words than a guest takes.
-pub fn from_command_line(line: &[u8]) -> Result<Option<BootConfig>, Error> {
-    let line = core::str::from_utf8(line).map_err(|_| Error::CommandLineText)?;
-    let arguments = split_command_line(line).map_err(|_| Error::UnterminatedQuote)?;
-    Ok((!arguments.is_empty()).then(|| BootConfig {
-        arguments,
-        ..BootConfig::default()
-    }))
-}
+    /// What a command line gives: its words are the command. `None` if it has none.
+    ///
+    /// # Errors
+    /// A quote is open, or there are more words than a guest takes.
+    pub fn from_line(line: &[u8]) -> Result<Option<Self>, Error> {
+        let line = core::str::from_utf8(line).map_err(|_| Error::CommandLineText)?;
+        let arguments = split_command_line(line).map_err(|_| Error::UnterminatedQuote)?;
+        if arguments.is_empty() {
+            return Ok(None);
+        }
+        let config = BootConfig {
+            arguments,
+            ..BootConfig::default()
+        };
+        let encoded = config.encode().map_err(Error::CommandTooLarge)?;
+        Ok(Some(Self { config, encoded }))
+    }
 
-/// The role that a configuration names.
-///
-/// # Errors
-/// It names none, or one that can be no file's name.
-pub fn role(config: &BootConfig) -> Result<&[u8], Error> {
-    let role = config.role().ok_or(Error::NoRole { roles: String::new() })?;
-    let is_name = !role.is_empty()
-        && role.len() <= MAX_ROLE
-        && !matches!(role, b"." | b"..")
-        && !role.iter().any(|byte| matches!(byte, b'/' | 0));
-    if is_name {
-        Ok(role)
-    } else {
-        Err(Error::BadRole(lossy(role)))
+    /// What a disk's partition holds; `None` if that is nothing. Reads no more of it than there is.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read.
+    pub fn read<D: ReadAt<Error = disk::Error>>(partition: &D) -> Result<Option<Self>, Error> {
+        let mut header = [0; HEADER];
+        partition.read_at(0, &mut header)?;
+        let length = match encoded_length(&header) {
+            Ok(length) => length,
+            Err(DecodeError::Absent) => return Ok(None),
+            Err(error) => return Err(Error::Config(Source::Disk, error)),
+        };
+        let mut encoded = vec![0; length];
+        partition.read_at(0, &mut encoded)?;
+        Self::decode(Source::Disk, encoded)
+    }
+
+    /// The role that is to run.
+    ///
+    /// # Errors
+    /// None is named, or one that can be no file's name.
+    pub fn role(&self) -> Result<&[u8], Error> {
+        let role = self.config.role().ok_or(Error::NoRole { roles: String::new() })?;
+        let is_name = !role.is_empty()
+            && role.len() <= MAX_ROLE
+            && !matches!(role, b"." | b"..")
+            && !role.iter().any(|byte| matches!(byte, b'/' | 0));
+        if is_name {
+            Ok(role)
+        } else {
+            Err(Error::BadRole(lossy(role)))
+        }
     }
 }
 
@@ -91,59 +127,105 @@ pub fn list(roles: &[Vec<u8>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
-    fn config(role: &[u8]) -> BootConfig {
-        BootConfig {
+    fn command(role: &[u8]) -> Command {
+        let config = BootConfig {
             arguments: vec![role.to_vec(), b"x".to_vec()],
             ..BootConfig::default()
+        };
+        Command {
+            config,
+            encoded: Vec::new(),
+        }
+    }
+
+    /// A partition that holds some bytes and then zeros.
+    struct Memory(Vec<u8>);
+
+    impl ReadAt for Memory {
+        type Error = disk::Error;
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), disk::Error> {
+            let bytes = self
+                .0
+                .iter()
+                .copied()
+                .chain(core::iter::repeat(0))
+                .skip(offset as usize);
+            buffer.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+            Ok(())
         }
     }
 
     #[test]
     fn takes_the_first_word_as_the_role() {
-        assert_eq!(role(&config(b"kv")).unwrap(), b"kv");
-        assert!(matches!(role(&BootConfig::default()), Err(Error::NoRole { .. })));
+        assert_eq!(command(b"kv").role().unwrap(), b"kv");
+        let empty = Command {
+            config: BootConfig::default(),
+            encoded: Vec::new(),
+        };
+        assert!(matches!(empty.role(), Err(Error::NoRole { .. })));
     }
 
     #[test]
     fn refuses_roles_that_are_no_file_names() {
         for bad in [&b""[..], b"../x", b"a/b", b"/", b".", b"..", &[b'x'; 256]] {
-            assert!(
-                matches!(role(&config(bad)), Err(Error::BadRole(_))),
-                "{}",
-                lossy(bad)
-            );
+            let role = command(bad);
+            assert!(matches!(role.role(), Err(Error::BadRole(_))), "{}", lossy(bad));
         }
     }
 
     #[test]
     fn splits_a_command_line_and_refuses_an_open_quote() {
-        let words = |line| from_command_line(line).unwrap().map(|config| config.arguments);
+        let words = |line| {
+            Command::from_line(line)
+                .unwrap()
+                .map(|command| command.config.arguments)
+        };
         assert_eq!(
             words(b"kv 'a b' c"),
             Some(vec![b"kv".to_vec(), b"a b".to_vec(), b"c".to_vec()])
         );
         assert_eq!(words(b"  "), None);
         assert!(matches!(
-            from_command_line(b"kv 'open"),
+            Command::from_line(b"kv 'open"),
             Err(Error::UnterminatedQuote)
         ));
         assert!(matches!(
-            from_command_line(b"kv \xff\xfe"),
+            Command::from_line(b"kv \xff\xfe"),
             Err(Error::CommandLineText)
+        ));
+        let many = b"x ".repeat(10_000);
+        assert!(matches!(
+            Command::from_line(&many),
+            Err(Error::CommandTooLarge(_))
         ));
     }
 
     #[test]
+    fn reads_from_a_partition_what_was_written_to_it() {
+        let encoded = command(b"kv").config.encode().unwrap();
+        let read = Command::read(&Memory(encoded.clone())).unwrap().unwrap();
+        assert_eq!(read.encoded, encoded);
+        assert_eq!(read.role().unwrap(), b"kv");
+    }
+
+    #[test]
     fn tells_an_absent_configuration_from_a_damaged_one() {
-        assert!(matches!(decode(Source::Disk, &[0; 64]), Ok(None)));
-        let damaged = decode(Source::Disk, &[1; 64]);
+        assert!(matches!(Command::read(&Memory(Vec::new())), Ok(None)));
+        assert!(matches!(Command::decode(Source::FwCfg, vec![0; 64]), Ok(None)));
+        let damaged = Command::read(&Memory(vec![1; 64]));
         assert!(matches!(
             damaged,
             Err(Error::Config(Source::Disk, DecodeError::Magic))
+        ));
+        let mut flipped = command(b"kv").config.encode().unwrap();
+        flipped[24] ^= 1;
+        let damaged = Command::read(&Memory(flipped));
+        assert!(matches!(
+            damaged,
+            Err(Error::Config(Source::Disk, DecodeError::Checksum))
         ));
     }
 }

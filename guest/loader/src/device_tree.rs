@@ -1,12 +1,13 @@
-//! What the kernel is told, as a flattened device tree.
+//! What the kernel is told, as a flattened device tree (Devicetree Specification 0.4, chapter 5).
+//!
+//! Written by hand: of the format we need four tokens, and a virtual machine that translates code on its first run
+//! (QEMU without KVM) takes 2.6 ms for the maps and the formatting of a crate that does it all, a fifth of what the
+//! whole loader takes.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
 
 use hermitage_boot::HANDOFF_VARIABLE;
-use vm_fdt::{Error, FdtWriter};
 
 use crate::memory::Region;
 
@@ -33,51 +34,139 @@ pub struct Facts<'a, R> {
 }
 
 /// Encodes the facts.
-///
-/// # Errors
-/// None that these facts can cause.
-pub fn build<R: Iterator<Item = Region>>(facts: Facts<'_, R>) -> Result<Vec<u8>, Error> {
-    let mut writer = FdtWriter::new()?;
-    let root = writer.begin_node("")?;
-    writer.property_string("compatible", "hermitage")?;
-    writer.property_u32("#address-cells", 2)?;
-    writer.property_u32("#size-cells", 2)?;
-
+pub fn build<R: Iterator<Item = Region>>(facts: Facts<'_, R>) -> Vec<u8> {
+    let mut tree = Tree::default();
+    tree.begin(b"");
+    // The kernel reads it, and wants anything but `hermit,uefi`.
+    tree.property(b"compatible", b"hermitage\0");
+    tree.property(b"#address-cells", &2_u32.to_be_bytes());
+    tree.property(b"#size-cells", &2_u32.to_be_bytes());
     for region in facts.memory.take(MAX_REGIONS) {
-        let node = writer.begin_node(&format!("memory@{:x}", region.start))?;
-        writer.property_string("device_type", "memory")?;
-        writer.property_array_u64("reg", &[region.start, region.length()])?;
-        writer.end_node(node)?;
+        tree.begin(&with_address("memory@", region.start));
+        tree.property(b"device_type", b"memory\0");
+        tree.property(b"reg", &register(region.start, region.length()));
+        tree.end();
     }
-
-    let node = writer.begin_node(&format!("hermit,rsdp@{:x}", facts.rsdp))?;
-    writer.property_array_u64("reg", &[facts.rsdp, 1])?;
-    writer.end_node(node)?;
-
-    let node = writer.begin_node("chosen")?;
-    writer.property_string(
-        "bootargs",
-        &arguments(facts.boot_config, facts.tsc_khz, facts.verbose),
-    )?;
-    writer.property("rng-seed", facts.seed)?;
-    writer.end_node(node)?;
-
-    writer.end_node(root)?;
-    writer.finish()
+    tree.begin(&with_address("hermit,rsdp@", facts.rsdp));
+    tree.property(b"reg", &register(facts.rsdp, 1));
+    tree.end();
+    tree.begin(b"chosen");
+    let mut arguments = arguments(facts.boot_config, facts.tsc_khz, facts.verbose);
+    arguments.push('\0');
+    tree.property(b"bootargs", arguments.as_bytes());
+    tree.property(b"rng-seed", facts.seed);
+    tree.end();
+    tree.end();
+    tree.finish()
 }
 
 /// The kernel's own arguments. The program's travel in the boot configuration.
 fn arguments((address, length): (u64, usize), tsc_khz: u32, verbose: bool) -> String {
     // The kernel takes whole MHz in 16 bits. A counter beyond 65 GHz does not exist; 0 would be divided by.
     let mhz = tsc_khz.saturating_add(500) / 1000;
-    let mut text = format!(
-        "-freq {} env={HANDOFF_VARIABLE}={address:#x},{length}",
-        mhz.clamp(1, u16::MAX.into())
-    );
+    let mut text = String::from("-freq ");
+    push_number(&mut text, mhz.clamp(1, u16::MAX.into()).into(), 10);
+    text.push_str(" env=");
+    text.push_str(HANDOFF_VARIABLE);
+    text.push_str("=0x");
+    push_number(&mut text, address, 16);
+    text.push(',');
+    push_number(&mut text, length as u64, 10);
     if verbose {
-        let _ = write!(text, " -verbose");
+        text.push_str(" -verbose");
     }
     text
+}
+
+fn with_address(name: &str, address: u64) -> Vec<u8> {
+    let mut text = String::from(name);
+    push_number(&mut text, address, 16);
+    text.into_bytes()
+}
+
+fn push_number(text: &mut String, number: u64, base: u32) {
+    if number >= u64::from(base) {
+        push_number(text, number / u64::from(base), base);
+    }
+    let digit = (number % u64::from(base)) as u32;
+    text.extend(char::from_digit(digit, base));
+}
+
+/// A `reg` of two cells each.
+fn register(start: u64, length: u64) -> [u8; 16] {
+    (u128::from(start) << 64 | u128::from(length)).to_be_bytes()
+}
+
+const MAGIC: u32 = 0xd00d_feed;
+const VERSION: u32 = 17;
+const LAST_COMPATIBLE_VERSION: u32 = 16;
+/// Ten fields of four bytes.
+const HEADER: usize = 40;
+/// Memory to reserve: none, so the list is its end, two zeros of eight bytes.
+const RESERVATIONS: usize = 16;
+
+const BEGIN_NODE: u32 = 1;
+const END_NODE: u32 = 2;
+const PROPERTY: u32 = 3;
+const END: u32 = 9;
+
+/// A tree that is being written. Names of properties are stored once for each use: a dozen of them.
+#[derive(Default)]
+struct Tree {
+    structure: Vec<u8>,
+    strings: Vec<u8>,
+}
+
+impl Tree {
+    fn begin(&mut self, name: &[u8]) {
+        self.number(BEGIN_NODE);
+        self.structure.extend_from_slice(name);
+        self.structure.push(0);
+        self.align();
+    }
+
+    fn end(&mut self) {
+        self.number(END_NODE);
+    }
+
+    fn property(&mut self, name: &[u8], value: &[u8]) {
+        self.number(PROPERTY);
+        self.number(value.len() as u32);
+        self.number(self.strings.len() as u32);
+        self.structure.extend_from_slice(value);
+        self.align();
+        self.strings.extend_from_slice(name);
+        self.strings.push(0);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.number(END);
+        let structure = HEADER + RESERVATIONS;
+        let strings = structure + self.structure.len();
+        let header: [u32; HEADER / 4] = [
+            MAGIC,
+            (strings + self.strings.len()) as u32,
+            structure as u32,
+            strings as u32,
+            HEADER as u32,
+            VERSION,
+            LAST_COMPATIBLE_VERSION,
+            0,
+            self.strings.len() as u32,
+            self.structure.len() as u32,
+        ];
+        let header: Vec<u8> = header.iter().flat_map(|field| field.to_be_bytes()).collect();
+        [&header, &[0; RESERVATIONS][..], &self.structure, &self.strings].concat()
+    }
+
+    fn number(&mut self, number: u32) {
+        self.structure.extend_from_slice(&number.to_be_bytes());
+    }
+
+    fn align(&mut self) {
+        let length = self.structure.len().next_multiple_of(4);
+        self.structure.resize(length, 0);
+    }
 }
 
 #[cfg(test)]
@@ -96,23 +185,51 @@ mod tests {
         );
     }
 
+    fn tree(regions: u64) -> Vec<u8> {
+        let memory = (1..=regions).map(|index| Region {
+            start: index << 32,
+            end: (index << 32) + 4096,
+        });
+        build(Facts {
+            memory,
+            boot_config: (0x1000, 2),
+            tsc_khz: 1,
+            verbose: false,
+            seed: &[7; SEED],
+            rsdp: 0xf_5ad0,
+        })
+    }
+
     #[test]
-    fn builds_a_tree_for_any_number_of_regions() {
-        for count in [0, 1, 100] {
-            let memory = (1..=count).map(|index| Region {
-                start: index << 32,
-                end: (index << 32) + 4096,
-            });
-            let facts = Facts {
-                memory,
-                boot_config: (1, 2),
-                tsc_khz: 1,
-                verbose: false,
-                seed: &[7; SEED],
-                rsdp: 0xf_0000,
-            };
-            let tree = build(facts).unwrap();
-            assert_eq!(tree[..4], 0xd00d_feed_u32.to_be_bytes());
-        }
+    fn another_reader_finds_what_was_written() {
+        let bytes = tree(2);
+        let tree = fdt::Fdt::new(&bytes).unwrap();
+        let regions: Vec<_> = tree
+            .find_all_nodes("/memory")
+            .map(|node| node.reg().unwrap().next().unwrap())
+            .map(|region| (region.starting_address as u64, region.size))
+            .collect();
+        assert_eq!(regions, [(1 << 32, Some(4096)), (2 << 32, Some(4096))]);
+        let rsdp = tree
+            .find_node("/hermit,rsdp")
+            .unwrap()
+            .reg()
+            .unwrap()
+            .next()
+            .unwrap();
+        assert_eq!(rsdp.starting_address as u64, 0xf_5ad0);
+        assert_eq!(
+            tree.chosen().bootargs(),
+            Some("-freq 1 env=HERMITAGE_BOOT=0x1000,2")
+        );
+        let chosen = tree.find_node("/chosen").unwrap();
+        assert_eq!(chosen.property("rng-seed").unwrap().value, [7; SEED]);
+    }
+
+    #[test]
+    fn gives_no_more_regions_than_the_kernel_takes() {
+        let bytes = tree(100);
+        let tree = fdt::Fdt::new(&bytes).unwrap();
+        assert_eq!(tree.find_all_nodes("/memory").count(), MAX_REGIONS);
     }
 }

@@ -152,24 +152,32 @@ impl<S: Sectors> Inner<S> {
     }
 }
 
+/// A stretch of a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
 /// A stretch of a disk that is read as if it were alone.
 #[derive(Clone, Copy)]
 pub struct Partition<'a, D> {
     disk: &'a D,
-    start: u64,
-    size: u64,
+    extent: Extent,
 }
 
 impl<'a, D> Partition<'a, D> {
-    /// The `size` bytes of a disk from `start` on.
-    pub fn new(disk: &'a D, start: u64, size: u64) -> Self {
-        Self { disk, start, size }
+    /// An extent of a disk.
+    pub fn new(disk: &'a D, extent: Extent) -> Self {
+        Self { disk, extent }
     }
 
     /// Bytes that it has.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.extent.size
     }
 }
 
@@ -178,13 +186,13 @@ impl<D: ReadAt<Error = Error>> ReadAt for Partition<'_, D> {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(buffer.len() as u64);
-        if end.is_none_or(|end| end > self.size) {
+        if end.is_none_or(|end| end > self.extent.size) {
             return Err(Error::End {
                 offset,
-                size: self.size,
+                size: self.extent.size,
             });
         }
-        self.disk.read_at(self.start + offset, buffer)
+        self.disk.read_at(self.extent.start + offset, buffer)
     }
 }
 
@@ -257,7 +265,13 @@ mod tests {
             let read = disk.read_at(offset, &mut vec![0; length]);
             assert_eq!(read, Err(Error::End { offset, size: 4096 }));
         }
-        let partition = Partition::new(&disk, 512, 512);
+        let partition = Partition::new(
+            &disk,
+            Extent {
+                start: 512,
+                size: 512,
+            },
+        );
         assert_eq!(
             partition.read_at(511, &mut [0; 2]),
             Err(Error::End {

@@ -4,12 +4,13 @@
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use hermitage_boot::config::DecodeError;
+use hermitage_boot::config::{DecodeError, EncodeError};
 use hermitage_boot::{GuestEnd, Reason};
 use hermitage_erofs::reader;
 
 use crate::command::Source;
 use crate::disk;
+use crate::gpt;
 
 /// Why a program cannot be started.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub enum Error {
     },
     /// No virtio block device.
     NoDisk,
-    /// A disk, but no image on it. The text is what is wrong with the first one.
-    NoImage(String),
+    /// Disks, but no image on them: what is wrong with the first one.
+    NoImage(gpt::Error),
     /// The disk cannot be read.
     Disk(disk::Error),
     /// The boot configuration is damaged.
@@ -36,7 +37,7 @@ pub enum Error {
     /// A command line whose last quote is open.
     UnterminatedQuote,
     /// More words than a guest takes, or more bytes.
-    CommandTooLarge(String),
+    CommandTooLarge(EncodeError),
     /// Nothing says which role to run.
     NoRole {
         /// Those that there are.
@@ -75,7 +76,7 @@ impl fmt::Display for Error {
             Self::Config(source, error) => write!(f, "{}: {error}", source.name()),
             Self::CommandLineText => f.write_str("the command line is not UTF-8"),
             Self::UnterminatedQuote => f.write_str("the command line has a quote that is not terminated"),
-            Self::CommandTooLarge(why) => write!(f, "the command line is too large: {why}"),
+            Self::CommandTooLarge(why) => write!(f, "the command line: {why}"),
             Self::NoRole { roles } => write!(f, "no role is given; the image has: {roles}"),
             Self::BadRole(role) => write!(f, "`{role}` cannot be a role: a role is the name of a file in /bin"),
             Self::NoSuchRole { role, roles } => write!(f, "no role `{role}`; the image has: {roles}"),

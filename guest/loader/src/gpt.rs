@@ -7,7 +7,7 @@ use core::fmt;
 use gpt_disk_types::{GptHeader, GptPartitionEntry, Guid};
 use hermitage_erofs::reader::ReadAt;
 
-use crate::disk::{Disk, Error as DiskError, Partition, Sectors};
+use crate::disk::{Disk, Error as DiskError, Extent, Sectors};
 use crate::layout::{self, SECTOR};
 
 /// Sector of the first partition table; the backup is in the last sector.
@@ -17,12 +17,16 @@ const PRIMARY: u64 = 1;
 const ENTRY: usize = size_of::<GptPartitionEntry>();
 const MAX_ENTRIES: u32 = 128;
 
-/// What the loader needs of an image.
-pub struct Partitions<'a, S> {
-    /// Where the boot configuration lies.
-    pub boot_config: Partition<'a, Disk<S>>,
+/// The checksum of the table. A constant: its own table is made at compile time.
+const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// Where on a disk the parts of an image lie that the loader needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partitions {
+    /// The boot configuration.
+    pub boot_config: Extent,
     /// The packages' files.
-    pub root: Partition<'a, Disk<S>>,
+    pub root: Extent,
 }
 
 /// Why a disk is no image.
@@ -55,7 +59,7 @@ impl core::error::Error for Error {}
 ///
 /// # Errors
 /// The disk fails, or is not an image of ours.
-pub fn find<S: Sectors>(disk: &Disk<S>) -> Result<Partitions<'_, S>, Error> {
+pub fn find<S: Sectors>(disk: &Disk<S>) -> Result<Partitions, Error> {
     let last = (disk.size() / SECTOR).saturating_sub(1);
     match find_by(disk, PRIMARY) {
         Err(first @ (Error::NoTable | Error::Damaged | Error::Disk(_))) => {
@@ -66,7 +70,7 @@ pub fn find<S: Sectors>(disk: &Disk<S>) -> Result<Partitions<'_, S>, Error> {
     }
 }
 
-fn find_by<S: Sectors>(disk: &Disk<S>, at: u64) -> Result<Partitions<'_, S>, Error> {
+fn find_by<S: Sectors>(disk: &Disk<S>, at: u64) -> Result<Partitions, Error> {
     let mut sector = [0; SECTOR as usize];
     disk.read_at(at * SECTOR, &mut sector).map_err(Error::Disk)?;
     let header: GptHeader = bytemuck::pod_read_unaligned(&sector[..size_of::<GptHeader>()]);
@@ -84,21 +88,17 @@ fn find_by<S: Sectors>(disk: &Disk<S>, at: u64) -> Result<Partitions<'_, S>, Err
     let mut entries = vec![0; count as usize * ENTRY];
     let start = header.partition_entry_lba.to_u64().saturating_mul(SECTOR);
     disk.read_at(start, &mut entries).map_err(Error::Disk)?;
-    if crc32(&entries) != header.partition_entry_array_crc32.0.to_u32() {
+    if CRC32.checksum(&entries) != header.partition_entry_array_crc32.0.to_u32() {
         return Err(Error::Damaged);
     }
-    let partition = |wanted| partition(disk, &entries, wanted);
+    let partition = |wanted| partition(disk.size() / SECTOR, &entries, wanted);
     Ok(Partitions {
         boot_config: partition(&layout::BOOT_CONFIG)?,
         root: partition(&layout::ROOT)?,
     })
 }
 
-fn partition<'a, S: Sectors>(
-    disk: &'a Disk<S>,
-    entries: &[u8],
-    wanted: &layout::Partition,
-) -> Result<Partition<'a, Disk<S>>, Error> {
+fn partition(sectors: u64, entries: &[u8], wanted: &layout::Partition) -> Result<Extent, Error> {
     let guid = Guid::try_parse(wanted.type_guid).map_err(|_| Error::NoPartition(wanted.name))?;
     let entry = entries
         .chunks_exact(ENTRY)
@@ -109,15 +109,11 @@ fn partition<'a, S: Sectors>(
             kind.0 == guid && name.chars().eq(wanted.name.chars())
         })
         .ok_or(Error::NoPartition(wanted.name))?;
-    let sectors = disk.size() / SECTOR;
     match (entry.starting_lba.to_u64(), entry.ending_lba.to_u64()) {
-        (first, last) if first <= last && last < sectors => {
-            Ok(Partition::new(disk, first * SECTOR, (last - first + 1) * SECTOR))
-        }
+        (first, last) if first <= last && last < sectors => Ok(Extent {
+            start: first * SECTOR,
+            size: (last - first + 1) * SECTOR,
+        }),
         _ => Err(Error::Damaged),
     }
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes)
 }

@@ -10,152 +10,113 @@ extern crate alloc;
 
 mod machine;
 
-use core::fmt::Write as _;
+use alloc::format;
+use alloc::string::String;
 
+use hermitage_boot::FW_CFG_BOOT_CONFIG;
 use hermitage_boot::config::MAX_ENCODED;
-use hermitage_boot::control::mark;
-use hermitage_boot::{BootConfig, FW_CFG_BOOT_CONFIG, Record};
-use hermitage_erofs::reader::{FileSystem, ReadAt};
-use hermitage_loader as loader;
-use loader::command::{self, Source};
-use loader::device_tree::{self, Facts};
-use loader::disk::{Disk, Partition};
-use loader::error::Error;
-use loader::{gpt, program};
+use hermitage_erofs::reader::FileSystem;
+use hermitage_loader::command::{self, Command, Source};
+use hermitage_loader::device_tree::{self, Facts};
+use hermitage_loader::disk::{Disk, Partition};
+use hermitage_loader::error::Error;
+use hermitage_loader::gpt::{self, Partitions};
+use hermitage_loader::program;
 use machine::fw_cfg::FwCfg;
-use machine::handoff;
 use machine::heap::Room;
-use machine::uart::Uart;
+use machine::timeline::Timeline;
 use machine::virtio::BlockDevice;
-use machine::{acpi, clock, end, entropy, interrupts, protocol, virtio};
+use machine::{acpi, clock, end, entropy, handoff, interrupts, protocol, virtio};
 
 /// From `entry.s`: `magic` says what `info` points to, `start` is the time-stamp counter at the start.
 extern "C" fn main(magic: u32, info: u32, start: u64) -> ! {
     interrupts::install();
-    match boot(magic, info, start) {
-        Ok(entry) => entry.enter(),
+    match boot(magic, info, Timeline::new(start)) {
+        Ok(kernel) => kernel.enter(),
         Err(error) => end::end(error.into()),
     }
 }
 
-fn boot(magic: u32, info: u32, start: u64) -> Result<handoff::Entry, Error> {
+fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry, Error> {
     let told = protocol::read(magic, info)?;
     let mut room = Room::new(&told.memory)?;
-    let command_line = told.command_line.to_vec();
+    let given = given_command(told.command_line)?;
+    timeline.done("memory map, command");
 
-    let given = match FwCfg::open().and_then(|files| files.file(FW_CFG_BOOT_CONFIG, MAX_ENCODED)) {
-        Some(bytes) => command::decode(Source::FwCfg, &bytes)?,
-        None => None,
-    };
-    let given = match given {
-        Some(config) => Some(config),
-        None => command::from_command_line(&command_line)?,
-    };
+    let (disk, partitions) = find_disk()?;
+    timeline.done("disk");
 
-    let disk = find_disk()?;
-    let partitions = gpt::find(&disk).map_err(|error| Error::NoImage(alloc::format!("{error}")))?;
-    let config = match given {
-        Some(config) => config,
-        None => read_config(&partitions.boot_config)?,
+    let command = match given {
+        Some(command) => Some(command),
+        None => Command::read(&Partition::new(&disk, partitions.boot_config))?,
     };
-    let trace = Trace { on: config.trace };
-    trace.mark(mark::LOADER, start);
-
-    let files = FileSystem::open(partitions.root)
-        .map_err(|error| Error::FileSystem(alloc::string::String::from("partition `root`"), error))?;
-    let role = match command::role(&config) {
-        Err(Error::NoRole { .. }) => {
-            return Err(Error::NoRole {
-                roles: program::roles(&files)?,
-            });
-        }
-        role => role?,
+    let files = FileSystem::open(Partition::new(&disk, partitions.root))
+        .map_err(|error| Error::FileSystem(String::from("partition `root`"), error))?;
+    let no_role = || program::roles(&files).map(|roles| Error::NoRole { roles });
+    let command = match command {
+        Some(command) if !command.config.arguments.is_empty() => command,
+        _ => return Err(no_role()?),
     };
+    let role = command.role()?;
     let inode = program::find(&files, role)?;
-    let too_small = |need| Error::Memory {
-        have: told.memory.total(),
-        need,
-    };
-    let need = program::KERNEL_BASE + 2 * inode.size() + (2 << 20);
     let file = room
-        .take(inode.size(), program::KERNEL_BASE)
-        .ok_or_else(|| too_small(need))?;
+        .take(inode.size())
+        .ok_or_else(|| room.too_small(inode.size()))?;
     files
         .read(&inode, 0, file)
-        .map_err(|error| Error::FileSystem(alloc::format!("/bin/{}", command::lossy(role)), error))?;
-    let program = program::check(role, file)?;
-    let kernel_end = handoff::kernel_end(&program);
-    if kernel_end > room.end() {
-        return Err(too_small(
-            kernel_end + told.memory.total().saturating_sub(room.end()),
-        ));
-    }
+        .map_err(|error| Error::FileSystem(format!("/bin/{}", command::lossy(role)), error))?;
+    timeline.done("program read");
 
-    let encoded = config
-        .encode()
-        .map_err(|error| Error::CommandTooLarge(alloc::format!("{error}")))?;
+    let program = program::check(role, file)?;
+    if program.mapped_end() > room.end() {
+        return Err(room.too_small(program.mapped_end() - room.end()));
+    }
+    timeline.done("program checked");
+
+    let tsc_khz = command.config.tsc_khz.unwrap_or_else(clock::khz);
+    timeline.done("clock");
+
     let rsdp = told
         .rsdp
         .filter(|address| acpi::is_root(*address))
-        .or_else(acpi::find_root)
-        .ok_or(Error::NoAcpi)?;
-    let tsc_khz = config.tsc_khz.unwrap_or_else(clock::khz);
-    trace.write(&Record::Khz(tsc_khz));
-    let facts = Facts {
-        memory: told.memory.above(kernel_end),
-        boot_config: (handoff::keep_boot_config(&encoded), encoded.len()),
+        .or_else(acpi::find_root);
+    let device_tree = device_tree::build(Facts {
+        memory: told.memory.above(program.mapped_end()),
+        boot_config: (handoff::keep_boot_config(&command.encoded), command.encoded.len()),
         tsc_khz,
-        verbose: config.verbose,
+        verbose: command.config.verbose,
         seed: &entropy::seed()?,
-        rsdp,
-    };
-    let tree = device_tree::build(facts).map_err(|_| Error::NoAcpi)?;
-    let memory_end = told.memory.regions().last().map_or(0, |region| region.end);
-    let entry = handoff::load(&program, &tree, memory_end);
-    trace.mark(mark::KERNEL, clock::now());
-    Ok(entry)
+        rsdp: rsdp.ok_or(Error::NoAcpi)?,
+    });
+    let kernel = handoff::load(&program, &device_tree, told.memory.end());
+    timeline.done("program loaded");
+    timeline.tell(&command.config, tsc_khz);
+    Ok(kernel)
+}
+
+/// The boot configuration that came with this boot, as opposed to the one on the disk.
+fn given_command(line: &[u8]) -> Result<Option<Command>, Error> {
+    let file = FwCfg::open().and_then(|files| files.file(FW_CFG_BOOT_CONFIG, MAX_ENCODED));
+    let command = file
+        .map(|bytes| Command::decode(Source::FwCfg, bytes))
+        .transpose()?
+        .flatten();
+    match command {
+        Some(command) => Ok(Some(command)),
+        None => Command::from_line(line),
+    }
 }
 
 /// The first disk with an image on it.
-fn find_disk() -> Result<Disk<BlockDevice>, Error> {
+fn find_disk() -> Result<(Disk<BlockDevice>, Partitions), Error> {
     let mut failure = Error::NoDisk;
     for device in virtio::disks() {
         let disk = Disk::new(device);
         match gpt::find(&disk) {
-            Ok(_) => return Ok(disk),
-            Err(error) if matches!(failure, Error::NoDisk) => {
-                failure = Error::NoImage(alloc::format!("{error}"))
-            }
+            Ok(partitions) => return Ok((disk, partitions)),
+            Err(error) if matches!(failure, Error::NoDisk) => failure = Error::NoImage(error),
             Err(_) => {}
         }
     }
     Err(failure)
-}
-
-/// The configuration in the disk's partition; an empty one if there is none.
-fn read_config(partition: &Partition<'_, Disk<BlockDevice>>) -> Result<BootConfig, Error> {
-    let length = partition.size().min(MAX_ENCODED as u64) as usize;
-    let mut bytes = alloc::vec![0; length];
-    partition.read_at(0, &mut bytes)?;
-    Ok(command::decode(Source::Disk, &bytes)?.unwrap_or_default())
-}
-
-/// Time marks on the control channel, if they are asked for.
-struct Trace {
-    on: bool,
-}
-
-impl Trace {
-    fn mark(&self, name: &str, tsc: u64) {
-        self.write(&Record::Mark {
-            name: name.into(),
-            tsc,
-        });
-    }
-
-    fn write(&self, record: &Record) {
-        if self.on {
-            let _ = write!(Uart::control(), "{record}");
-        }
-    }
 }

@@ -94,6 +94,12 @@ impl MemoryMap {
             })
     }
 
+    /// First byte after the last region.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.regions().last().map_or(0, |region| region.end)
+    }
+
     /// All RAM, in bytes.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use hermit_entry::elf::KernelObject;
+use hermitage_boot::seal::{self, SealError};
 use hermitage_erofs::format::Kind;
 use hermitage_erofs::reader::{self, FileSystem, Inode, ReadAt};
 
@@ -20,6 +21,9 @@ const MAX_LISTED: usize = 32;
 
 /// Where the kernel lies in memory: the first address that no part of the loader needs, on a large page.
 pub const KERNEL_BASE: u64 = 2 << 20;
+
+/// Up to where it may reach: the one page directory that maps it spans 1 GiB.
+const MAX_END: u64 = 1 << 30;
 
 /// Bytes of the pages that map the kernel, and that its own view of memory is rounded to.
 pub const LARGE_PAGE: u64 = 2 << 20;
@@ -70,22 +74,92 @@ pub struct Program<'a> {
     pub end: u64,
 }
 
+impl Program<'_> {
+    /// First byte after the large pages that map it: where the kernel's free memory starts.
+    #[must_use]
+    pub fn mapped_end(&self) -> u64 {
+        self.end.next_multiple_of(LARGE_PAGE)
+    }
+}
+
 /// Judges a program's file.
 ///
 /// # Errors
-/// It is no unikernel that this loader can start.
+/// It is damaged, or no unikernel that this loader can start.
 pub fn check<'a>(role: &[u8], file: &'a [u8]) -> Result<Program<'a>, Error> {
-    let bad = |what| Error::Program(lossy(role), what);
-    if !file.starts_with(b"\x7fELF") || file.len() < 64 {
-        return Err(bad("it is not an ELF file"));
+    let judged = judge(file);
+    judged.map_err(|what| Error::Program(lossy(role), what))
+}
+
+fn judge(file: &[u8]) -> Result<Program<'_>, &'static str> {
+    if !has_elf_header(file) {
+        return Err("its file is not an ELF file for x86-64");
     }
-    let object = KernelObject::parse(file).map_err(|_| bad("it is not linked with libhermit"))?;
+    if seal::check(file) == Err(SealError::Broken) {
+        return Err("its file is damaged: its checksum does not match");
+    }
+    let object = KernelObject::parse(file).map_err(|_| "it is not linked with libhermit")?;
     let start = object.start_addr().unwrap_or(KERNEL_BASE);
     let end = start
         .checked_add(object.mem_size() as u64)
-        .ok_or_else(|| bad("its size is impossible"))?;
+        .ok_or("its size is impossible")?;
     if start < KERNEL_BASE {
-        return Err(bad("it wants to lie where the loader is"));
+        return Err("it wants to lie where the loader is");
+    }
+    if end > MAX_END {
+        return Err("it is larger than 1 GiB");
     }
     Ok(Program { object, start, end })
+}
+
+/// Whether a file starts with an ELF header of the right kind, whose tables lie in the file: what
+/// [`KernelObject::parse`] takes for granted.
+fn has_elf_header(file: &[u8]) -> bool {
+    const HEADER: usize = 64;
+    const CLASS_64_LITTLE_ENDIAN: &[u8] = b"\x7fELF\x02\x01";
+    const X86_64: [u8; 2] = [62, 0];
+    const PROGRAM_HEADER: u64 = 56;
+    const SECTION_HEADER: u64 = 64;
+    let Some(header) = file.first_chunk::<HEADER>() else {
+        return false;
+    };
+    let u16_at = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let offset_at = |at: usize| {
+        let mut offset = [0; 8];
+        offset.copy_from_slice(&header[at..at + 8]);
+        u64::from_le_bytes(offset)
+    };
+    let table = |offset: u64, count: u64, size: u64| {
+        let end = (count * size).checked_add(offset);
+        offset % 8 == 0 && end.is_some_and(|end| end <= file.len() as u64)
+    };
+    header.starts_with(CLASS_64_LITTLE_ENDIAN)
+        && header[18..20] == X86_64
+        && table(offset_at(32), u16_at(56), PROGRAM_HEADER)
+        && table(offset_at(40), u16_at(60), SECTION_HEADER)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_no_program_of_ours() {
+        let host_program = std::fs::read("/proc/self/exe").unwrap();
+        let why = |file: &[u8]| judge(file).map(|_| ()).unwrap_err();
+        assert_eq!(why(b"#!/bin/sh"), "its file is not an ELF file for x86-64");
+        assert_eq!(why(&[]), "its file is not an ELF file for x86-64");
+        assert_eq!(why(&vec![0; 4096]), "its file is not an ELF file for x86-64");
+        assert_eq!(why(&host_program), "it is not linked with libhermit");
+        assert_eq!(
+            why(&host_program[..host_program.len() / 2]),
+            "its file is not an ELF file for x86-64"
+        );
+        let mut sealed = host_program;
+        seal::seal(&mut sealed);
+        sealed[70_000] ^= 1;
+        assert_eq!(why(&sealed), "its file is damaged: its checksum does not match");
+    }
 }

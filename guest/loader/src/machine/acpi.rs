@@ -4,9 +4,10 @@ use core::ptr::read_volatile;
 
 /// Where the BIOS keeps the segment of its extended data area.
 const EBDA_SEGMENT: usize = 0x40e;
-/// The root pointer lies in the first KiB of that area, or in the BIOS's memory.
+/// The root pointer lies in the first KiB of that area, or in the BIOS's memory: looked at from its upper half on,
+/// where it is in QEMU.
 const EBDA_WINDOW: usize = 1024;
-const BIOS: core::ops::Range<usize> = 0xe_0000..0x10_0000;
+const BIOS: [core::ops::Range<usize>; 2] = [0xf_0000..0x10_0000, 0xe_0000..0xf_0000];
 
 const SIGNATURE: [u8; 8] = *b"RSD PTR ";
 /// Bytes that the first checksum covers.
@@ -18,7 +19,7 @@ pub(crate) fn find_root() -> Option<u64> {
     let segment = unsafe { read_volatile(EBDA_SEGMENT as *const u16) };
     let area = usize::from(segment) << 4;
     let in_area = (area > 0x400).then(|| search(area..area + EBDA_WINDOW)).flatten();
-    in_area.or_else(|| search(BIOS))
+    in_area.or_else(|| BIOS.into_iter().find_map(search))
 }
 
 /// Whether a root pointer lies at an address that a boot protocol gave.
@@ -35,9 +36,14 @@ fn search(range: core::ops::Range<usize>) -> Option<u64> {
 }
 
 fn check(address: usize) -> bool {
-    // SAFETY: all callers give addresses below 4 GiB, which are mapped; any bytes make an array.
+    // SAFETY: all callers give multiples of 16 below 4 GiB, which is mapped; any bytes make a number or an array.
+    let signature = unsafe { read_volatile(address as *const u64) };
+    if signature != u64::from_le_bytes(SIGNATURE) {
+        return false;
+    }
+    // SAFETY: as above.
     let bytes = unsafe { read_volatile(address as *const [u8; CHECKED]) };
-    bytes.starts_with(&SIGNATURE) && bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) == 0
+    bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) == 0
 }
 
 /// Powers the machine off, where that is simple.

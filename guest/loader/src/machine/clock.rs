@@ -40,40 +40,76 @@ fn from_hypervisor() -> Option<u32> {
 
 const PIT_CHANNEL_2: u16 = 0x42;
 const PIT_COMMAND: u16 = 0x43;
-/// Channel 2, both bytes, mode 0: the output rises when the count is over.
-const PIT_ONE_SHOT: u8 = 0xb0;
+/// Channel 2, both bytes, mode 0: counts down once.
+const PIT_COUNT_DOWN: u8 = 0xb0;
+/// Holds channel 2's count for the next two reads.
+const PIT_LATCH: u8 = 0x80;
 const PIT_HZ: u64 = 1_193_182;
-/// The port with the gate of channel 2 (bit 0), the speaker (bit 1) and the channel's output (bit 5).
+/// The port with the gate of channel 2 (bit 0) and the speaker (bit 1).
 const GATE: u16 = 0x61;
 const GATE_ON: u8 = 1;
 const SPEAKER_ON: u8 = 2;
-const OUTPUT: u8 = 0x20;
 
-/// 3 ms: the error, a few us at its ends, is then about 0.1 %.
-const TICKS: u16 = 3580;
-/// Polls after which the timer chip counts as absent; each takes more than 100 ns.
-const MAX_POLLS: u32 = 1_000_000;
+/// Ticks that are measured: 1 ms. A sample is right to about 2 us, the result then to 0.2 %.
+const TICKS: u64 = PIT_HZ / 1000;
+/// Looks at the chip for a sample, and for the end of the measurement. The last is reached in 20 ms at least, where
+/// the chip is absent.
+const SAMPLES: u32 = 8;
+const MAX_LOOKS: u32 = 20_000;
 /// What is assumed without a timer chip. Time is then wrong, but passes.
 const FALLBACK_KHZ: u32 = 2_000_000;
 
 fn measure() -> u32 {
-    let [low, high] = TICKS.to_le_bytes();
     // SAFETY: these are the registers of the PC's timer; channel 2 drives the speaker alone, which is off.
     unsafe {
-        let gate = port::read8(GATE) & !SPEAKER_ON;
-        port::write8(GATE, gate & !GATE_ON);
-        port::write8(PIT_COMMAND, PIT_ONE_SHOT);
-        port::write8(PIT_CHANNEL_2, low);
-        port::write8(PIT_CHANNEL_2, high);
-        port::write8(GATE, gate | GATE_ON);
+        port::write8(GATE, port::read8(GATE) & !SPEAKER_ON | GATE_ON);
+        port::write8(PIT_COMMAND, PIT_COUNT_DOWN);
+        port::write8(PIT_CHANNEL_2, 0xff);
+        port::write8(PIT_CHANNEL_2, 0xff);
+    }
+    let first = sample();
+    let passed = |last: &Look| u64::from(first.count.wrapping_sub(last.count));
+    let Some(_) = (0..MAX_LOOKS).map(|_| look()).find(|last| passed(last) >= TICKS) else {
+        return FALLBACK_KHZ;
+    };
+    let last = sample();
+    let khz = last.tsc.wrapping_sub(first.tsc) * PIT_HZ / passed(&last).max(1) / 1000;
+    u32::try_from(khz)
+        .ok()
+        .filter(|khz| *khz != 0)
+        .unwrap_or(FALLBACK_KHZ)
+}
+
+/// The timer chip's count at a moment.
+struct Look {
+    /// The moment, in the middle of the look.
+    tsc: u64,
+    /// How long the look took.
+    width: u64,
+    count: u16,
+}
+
+/// The quickest of some looks: a virtual CPU may lose its host's CPU in the middle of one.
+fn sample() -> Look {
+    let first = look();
+    (1..SAMPLES).map(|_| look()).fold(
+        first,
+        |best, look| if look.width < best.width { look } else { best },
+    )
+}
+
+fn look() -> Look {
+    // SAFETY: as in `measure`.
+    unsafe {
         let start = now();
-        let over = (0..MAX_POLLS).any(|_| port::read8(GATE) & OUTPUT != 0);
-        let passed = now() - start;
-        let khz = passed * PIT_HZ / u64::from(TICKS) / 1000;
-        u32::try_from(khz)
-            .ok()
-            .filter(|khz| over && *khz != 0)
-            .unwrap_or(FALLBACK_KHZ)
+        port::write8(PIT_COMMAND, PIT_LATCH);
+        let width = now() - start;
+        let count = u16::from_le_bytes([port::read8(PIT_CHANNEL_2), port::read8(PIT_CHANNEL_2)]);
+        Look {
+            tsc: start + width / 2,
+            width,
+            count,
+        }
     }
 }
 

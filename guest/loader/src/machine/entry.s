@@ -27,7 +27,7 @@ multiboot_header:
         .long   multiboot_header
         .long   image_start
         .long   data_end
-        .long   bss_end
+        .long   image_end
         .long   start_multiboot
 
 .section .note.Xen, "a", @note
@@ -122,5 +122,8 @@ gdt_pointer:
 # PML4, PDPT, four page directories.
 page_tables:
         .skip   6 * TABLE
+
+.section .uninit.stack, "aw", @nobits
+.balign 4096
         .skip   {stack_size}
 stack_end:

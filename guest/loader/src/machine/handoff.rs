@@ -11,7 +11,7 @@ use hermitage_boot::CONSOLE_PORT;
 use hermitage_boot::config::MAX_ENCODED;
 
 use super::paging;
-use hermitage_loader::program::{LARGE_PAGE, Program};
+use hermitage_loader::program::Program;
 
 /// Bytes of the stack that the kernel's idle task keeps: `KERNEL_STACK_SIZE` of hermit-kernel's `config.rs`. The
 /// kernel takes `rsp` for the stack's lower end.
@@ -20,6 +20,7 @@ const KERNEL_STACK: usize = 0x8000;
 /// Room for the device tree: some 700 bytes.
 const MAX_DEVICE_TREE: usize = 4096;
 
+/// Not zeroed at the start: each part is written before it is read.
 #[repr(C, align(16))]
 struct Kept {
     stack: [u8; KERNEL_STACK],
@@ -28,23 +29,19 @@ struct Kept {
     boot_info: MaybeUninit<RawBootInfo>,
 }
 
-static mut KEPT: Kept = Kept {
-    stack: [0; KERNEL_STACK],
-    device_tree: [0; MAX_DEVICE_TREE],
-    boot_config: [0; MAX_ENCODED],
-    boot_info: MaybeUninit::uninit(),
-};
+#[unsafe(link_section = ".uninit.kept")]
+static mut KEPT: MaybeUninit<Kept> = MaybeUninit::uninit();
 
-/// Where the kernel's memory starts: behind the large pages that map the kernel.
-pub(crate) fn kernel_end(program: &Program<'_>) -> u64 {
-    program.end.next_multiple_of(LARGE_PAGE)
+fn kept() -> &'static mut Kept {
+    let kept = &raw mut KEPT;
+    // SAFETY: no caller holds on to the reference while another one gets it. The memory is RAM of any content, and
+    // any content makes the arrays of a `Kept`.
+    unsafe { (*kept).assume_init_mut() }
 }
 
 /// Keeps an encoded boot configuration; its address.
 pub(crate) fn keep_boot_config(bytes: &[u8]) -> u64 {
-    let kept = &raw mut KEPT;
-    // SAFETY: nothing else refers to these bytes. A slice that is too long panics.
-    let place = unsafe { &mut (*kept).boot_config };
+    let place = &mut kept().boot_config;
     place[..bytes.len()].copy_from_slice(bytes);
     place.as_ptr() as u64
 }
@@ -59,9 +56,7 @@ pub(crate) fn load(program: &Program<'_>, device_tree: &[u8], memory_end: u64) -
         entry_point,
     } = program.object.load_kernel(image, program.start);
 
-    let kept = &raw mut KEPT;
-    // SAFETY: nothing else refers to these bytes.
-    let kept = unsafe { &mut *kept };
+    let kept = kept();
     kept.device_tree[..device_tree.len()].copy_from_slice(device_tree);
     let info = BootInfo {
         hardware_info: HardwareInfo {
@@ -74,7 +69,7 @@ pub(crate) fn load(program: &Program<'_>, device_tree: &[u8], memory_end: u64) -
     };
     let boot_info = kept.boot_info.write(info.into());
     Entry {
-        tables: paging::kernel_tables(kernel_end(program)),
+        tables: paging::kernel_tables(program.mapped_end()),
         stack: kept.stack.as_ptr() as u64,
         boot_info,
         address: entry_point,

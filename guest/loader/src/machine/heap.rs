@@ -17,8 +17,10 @@ const HEAP_SIZE: u64 = 2 << 20;
 /// The first 4 GiB are what is mapped.
 const MAPPED: u64 = 4 << 30;
 
-/// RAM between the kernel's place and the heap.
+/// The free RAM from the kernel's place on, up to the heap.
 pub(crate) struct Room {
+    /// All RAM of the machine.
+    total: u64,
     end: u64,
 }
 
@@ -28,35 +30,43 @@ impl Room {
     /// # Errors
     /// There is too little RAM.
     pub(crate) fn new(memory: &MemoryMap) -> Result<Self, Error> {
-        let need = KERNEL_BASE + HEAP_SIZE;
         let end = memory
             .region_at(KERNEL_BASE)
-            .map_or(0, |region| region.end.min(MAPPED));
-        let start = end.checked_sub(HEAP_SIZE).filter(|start| *start >= KERNEL_BASE);
-        let start = start.ok_or(Error::Memory {
-            have: memory.total(),
-            need,
-        })?;
-        // SAFETY: this is RAM, identity-mapped, used by nobody: firmware's and the boot protocol's data are not RAM
-        // in its map, or lie below the kernel's place. `Room` is made once.
-        unsafe { HEAP.lock().init(start as *mut u8, HEAP_SIZE as usize) };
-        Ok(Self { end: start })
+            .map_or(KERNEL_BASE, |region| region.end.min(MAPPED));
+        let mut room = Self {
+            total: memory.total(),
+            end,
+        };
+        let heap = room.take(HEAP_SIZE).ok_or_else(|| room.too_small(HEAP_SIZE))?;
+        // SAFETY: `take` gives each byte to one caller, for ever.
+        unsafe { HEAP.lock().init(heap.as_mut_ptr(), heap.len()) };
+        Ok(room)
     }
 
-    /// Takes the uppermost `length` bytes, if they lie above `floor`.
-    pub(crate) fn take(&mut self, length: u64, floor: u64) -> Option<&'static mut [u8]> {
+    /// Takes the uppermost `length` bytes.
+    pub(crate) fn take(&mut self, length: u64) -> Option<&'static mut [u8]> {
         let start = self.end.checked_sub(length)? / PAGE * PAGE;
-        if start < floor {
+        if start < KERNEL_BASE {
             return None;
         }
         self.end = start;
-        // SAFETY: RAM, identity-mapped, and `end` makes sure that no byte is handed out twice; any byte is a valid
-        // `u8`.
+        // SAFETY: this is RAM, identity-mapped, and used by nobody: firmware's and the boot protocol's data are not RAM
+        // in its map, or lie below the kernel's place. `end` makes sure that no byte is given out twice, and any byte
+        // is a valid `u8`.
         Some(unsafe { core::slice::from_raw_parts_mut(start as *mut u8, length as usize) })
     }
 
     /// First byte that is not free any more.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// The error for something that would need `more` bytes than are free.
+    pub(crate) fn too_small(&self, more: u64) -> Error {
+        let free = self.end - KERNEL_BASE;
+        Error::Memory {
+            have: self.total,
+            need: self.total + more.saturating_sub(free),
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! - [`protocol`]: what the way in told;
 //! - [`heap`], [`paging`], [`interrupts`]: memory, and what happens when an access to it is wrong;
 //! - [`port`], [`uart`], [`fw_cfg`], [`pci`], [`virtio`], [`acpi`]: devices;
-//! - [`clock`], [`entropy`]: time and chance;
+//! - [`clock`], [`timeline`], [`entropy`]: time and chance;
 //! - [`handoff`]: the jump into the kernel; [`end`]: the other way out.
 
 pub(crate) mod acpi;
@@ -18,6 +18,7 @@ pub(crate) mod paging;
 pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod protocol;
+pub(crate) mod timeline;
 pub(crate) mod uart;
 pub(crate) mod virtio;
 

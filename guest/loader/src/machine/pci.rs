@@ -1,13 +1,14 @@
 //! PCI configuration space through the ports that every PC has, and the virtio devices in it.
+//!
+//! A port access costs about a microsecond in a virtual machine, a change of what a device decodes costs a rebuild
+//! of the machine's memory map: so functions that cannot be there are not asked for, and decoding is switched once.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
 use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::pci::bus::{
-    Command, ConfigurationAccess, DeviceFunction, HeaderType, PciRoot,
-};
-use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
+use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot};
 
 use super::port;
 use super::virtio::Identity;
@@ -16,11 +17,24 @@ const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
 const ENABLE: u32 = 1 << 31;
 
-/// Register of a bridge that holds, in its second byte, the bus behind it.
-const BRIDGE_BUSES: u8 = 0x18;
+const DEVICES: u8 = 32;
+const FUNCTIONS: u8 = 8;
+
+/// Vendor in the lower half, device in the upper.
+const REGISTER_ID: u8 = 0x00;
+/// The header's type in the third byte.
+const REGISTER_HEADER: u8 = 0x0c;
+/// A bridge's register that has the bus behind it in the second byte.
+const REGISTER_BUSES: u8 = 0x18;
+
+const NOTHING: u32 = 0xffff_ffff;
+const HEADER_BRIDGE: u8 = 1;
+const HEADER_MULTI_FUNCTION: u8 = 1 << 7;
+
+const VENDOR_VIRTIO: u32 = 0x1af4;
 
 /// Access through the ports.
-pub(crate) struct Ports;
+struct Ports;
 
 impl Ports {
     fn select(device: DeviceFunction, register: u8) {
@@ -51,33 +65,71 @@ impl ConfigurationAccess for Ports {
 
 /// The virtio devices of one type, in the order of their addresses, buses behind bridges included.
 pub(crate) fn devices(wanted: DeviceType) -> Vec<DeviceFunction> {
-    let root = PciRoot::new(Ports);
     let mut found = Vec::new();
     let mut buses = vec![0];
-    // Buses are visited once each, in whatever way bridges are misconfigured.
+    // Each bus is visited once, in whatever way bridges are set up.
     let mut next = 0;
     while let Some(&bus) = buses.get(next) {
         next += 1;
-        for (device, info) in root.enumerate_bus(bus) {
-            if virtio_device_type(&info) == Some(wanted) {
-                found.push(device);
-            }
-            if info.header_type == HeaderType::PciPciBridge {
-                let behind = (Ports.read_word(device, BRIDGE_BUSES) >> 8) as u8;
-                if !buses.contains(&behind) {
-                    buses.push(behind);
+        for device in 0..DEVICES {
+            scan(bus, device, &mut |function, id, header| {
+                if is_virtio(id, wanted) {
+                    found.push(function);
                 }
-            }
+                if header & !HEADER_MULTI_FUNCTION == HEADER_BRIDGE {
+                    let [_, behind, ..] = Ports.read_word(function, REGISTER_BUSES).to_le_bytes();
+                    if !buses.contains(&behind) {
+                        buses.push(behind);
+                    }
+                }
+            });
         }
     }
     found
+}
+
+/// Calls `visit` with each function of a device, its identity and its header's type.
+fn scan(bus: u8, device: u8, visit: &mut impl FnMut(DeviceFunction, u32, u8)) {
+    let mut functions = 1;
+    let mut function = 0;
+    while function < functions {
+        let address = DeviceFunction {
+            bus,
+            device,
+            function,
+        };
+        let id = Ports.read_word(address, REGISTER_ID);
+        if id != NOTHING {
+            let [_, _, header, _] = Ports.read_word(address, REGISTER_HEADER).to_le_bytes();
+            if function == 0 && header & HEADER_MULTI_FUNCTION != 0 {
+                functions = FUNCTIONS;
+            }
+            visit(address, id, header);
+        }
+        function += 1;
+    }
+}
+
+/// Whether an identity is that of a virtio device of a type: transitional, or modern (virtio 1.2, 4.1.2).
+fn is_virtio(id: u32, wanted: DeviceType) -> bool {
+    let (vendor, device) = (id & 0xffff, id >> 16);
+    let transitional = match wanted {
+        DeviceType::Block => 0x1001,
+        DeviceType::EntropySource => 0x1005,
+        _ => return false,
+    };
+    vendor == VENDOR_VIRTIO && (device == transitional || device == 0x1040 + wanted as u32)
 }
 
 /// Makes a device ready to be driven.
 pub(crate) fn transport(device: DeviceFunction) -> Option<PciTransport> {
     let mut root = PciRoot::new(Ports);
     let (_, command) = root.get_status_command(device);
-    let on = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
-    root.set_command(device, command | on);
-    PciTransport::new::<Identity, _>(&mut root, device).ok()
+    let decode = Command::IO_SPACE | Command::MEMORY_SPACE;
+    // The size of a base address register is asked for with decoding off.
+    root.set_command(device, command - decode);
+    let transport = PciTransport::new::<Identity, _>(&mut root, device);
+    let drive = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
+    root.set_command(device, command | drive);
+    transport.ok()
 }
