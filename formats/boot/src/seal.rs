@@ -44,10 +44,10 @@ pub fn seal(file: &mut [u8]) {
 /// # Errors
 /// It has none, or it is broken.
 pub fn check(file: &[u8]) -> Result<(), SealError> {
-    match (file.get(PLACE), checksum(file)) {
-        (Some([0, 0, 0, 0]), _) | (_, None) => Err(SealError::Absent),
-        (Some(seal), Some(sum)) if seal == sum.to_le_bytes() => Ok(()),
-        _ => Err(SealError::Broken),
+    match file.get(PLACE) {
+        None | Some([0, 0, 0, 0]) => Err(SealError::Absent),
+        Some(seal) if checksum(file).is_some_and(|sum| *seal == sum.to_le_bytes()) => Ok(()),
+        Some(_) => Err(SealError::Broken),
     }
 }
 
@@ -59,17 +59,24 @@ fn checksum(file: &[u8]) -> Option<u32> {
     let mut last = [0; 8];
     last[..words.remainder().len()].copy_from_slice(words.remainder());
 
-    let (mut sum, mut sum_of_sums) = (file.len() as u64, 0_u64);
-    for word in head.chunks_exact(8).chain(words).chain([&last[..]]) {
+    let mut sums = (file.len() as u64, 0);
+    for part in [&head[..], body, &last] {
+        add(&mut sums, part);
+    }
+    let folded = sums.0 ^ sums.1.rotate_left(17);
+    let folded = (folded ^ folded >> 32) as u32;
+    Some(folded.max(1))
+}
+
+/// Adds the whole words of some bytes to the sum, and to the sum of all sums.
+fn add((sum, sum_of_sums): &mut (u64, u64), bytes: &[u8]) {
+    for word in bytes.chunks_exact(8) {
         let word = [
             word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7],
         ];
-        sum = sum.wrapping_add(u64::from_le_bytes(word));
-        sum_of_sums = sum_of_sums.wrapping_add(sum);
+        *sum = sum.wrapping_add(u64::from_le_bytes(word));
+        *sum_of_sums = sum_of_sums.wrapping_add(*sum);
     }
-    let folded = sum ^ sum_of_sums.rotate_left(17);
-    let folded = (folded ^ folded >> 32) as u32;
-    Some(folded.max(1))
 }
 
 #[cfg(test)]
