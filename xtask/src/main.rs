@@ -4,6 +4,7 @@
 //! to image) and `launcher` (image to running instance), which never print and never exit. Each command is a
 //! module of [`commands`]; [`failure::Failure`] is the one place where an error becomes an exit code.
 
+mod cargo;
 mod cli;
 mod commands;
 mod failure;
