@@ -23,7 +23,7 @@ pub enum CargoError {
     Failed {
         /// What was to be built.
         what: String,
-        /// The command, as a user would type it.
+        /// The command: program and arguments.
         command: String,
         /// What cargo and the compiler wrote.
         output: String,
@@ -36,7 +36,7 @@ pub enum CargoError {
     /// It says things that we do not understand.
     #[error("cannot read what `{command}` says: {reason}")]
     Answer {
-        /// The command, as a user would type it.
+        /// The command: program and arguments.
         command: String,
         /// What is wrong with it.
         reason: String,
@@ -93,7 +93,7 @@ impl<'a> GuestCargo<'a> {
             .env("LD_LIBRARY_PATH", self.toolchain.library_path())
             // -Zbuild-std and the kernel's own unstable features, with a stable compiler.
             .env("RUSTC_BOOTSTRAP", "1")
-            // The kernel's build script records the time of the build; same inputs are to give same bytes.
+            // Build scripts that record the time of the build take this for it: same inputs, same bytes.
             .env("SOURCE_DATE_EPOCH", "0")
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\u{1f}"));
         self.online(invocation)
@@ -134,7 +134,7 @@ impl<'a> GuestCargo<'a> {
         match unreadable {
             None => Ok(artifacts),
             Some(reason) => Err(CargoError::Answer {
-                command: build.to_string(),
+                command: build.brief(),
                 reason,
             }),
         }
@@ -165,7 +165,7 @@ impl<'a> GuestCargo<'a> {
         let output = self.explained(invocation.run(self.session.observer), &what)?;
         let metadata: Metadata =
             serde_json::from_slice(&output.stdout).map_err(|error| CargoError::Answer {
-                command: invocation.to_string(),
+                command: invocation.brief(),
                 reason: error.to_string(),
             })?;
         Ok(metadata.packages)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -38,7 +39,7 @@ pub enum ProcessError {
     /// It ended without success. What it wrote to stderr follows the message unchanged.
     #[error("`{command}` failed: {status}\n{stderr}")]
     Failed {
-        /// The command, as a user would type it.
+        /// The command: program and arguments. The whole of it was told to the observer.
         command: String,
         /// How it ended.
         status: ExitStatus,
@@ -178,12 +179,20 @@ impl Invocation {
         })
     }
 
+    /// Program and arguments alone: in an error, what was done counts, not how its environment was set up.
+    pub(crate) fn brief(&self) -> String {
+        let program = self.program.file_name().unwrap_or(self.program.as_os_str());
+        let arguments = self.arguments.iter().map(OsString::as_os_str);
+        let words: Vec<_> = iter::once(program).chain(arguments).map(quoted).collect();
+        words.join(" ")
+    }
+
     fn judge(&self, status: ExitStatus, stderr: &[u8]) -> Result<(), ProcessError> {
         if status.success() {
             return Ok(());
         }
         Err(ProcessError::Failed {
-            command: self.to_string(),
+            command: self.brief(),
             status,
             stderr: String::from_utf8_lossy(stderr).trim_end().to_owned(),
         })
@@ -334,12 +343,18 @@ mod tests {
             .run(&Silent)
             .unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("`A='b c' sh -c "), "{text}");
+        assert!(text.starts_with("`sh -c "), "{text}");
         assert!(
             text.ends_with("failed: exit status: 3\nno such thing: ü"),
             "{text}"
         );
         assert!(!error.is_missing());
+    }
+
+    #[test]
+    fn is_shown_as_a_user_would_type_it() {
+        let command = shell("echo $A").env("A", "b c").directory("/tmp");
+        assert_eq!(command.to_string(), "cd /tmp && A='b c' sh -c 'echo $A'");
     }
 
     #[test]

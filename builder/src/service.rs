@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
-use crate::cache::{CacheError, Staged, failed};
+use crate::cache::{self, CacheError, Lock, Staged, failed};
 use crate::cargo::{Artifact, CargoError, GuestCargo, remapped_paths};
+use crate::digest::Inputs;
 use crate::event::{Outcome, Stage};
 use crate::libhermit::Libhermit;
 use crate::process::{Invocation, ProcessError};
@@ -124,7 +126,7 @@ pub fn build_services(
             ]);
         // Flags of the services' own packages alone: a new libhermit links them anew, and touches nothing else. Flags
         // for all crates would build std anew, which takes longer than all services together.
-        let link = link_flags(libhermit);
+        let link = link_flags(session, libhermit)?;
         for package in packages.iter().collect::<BTreeSet<_>>() {
             build = build.args([
                 "--config",
@@ -184,10 +186,22 @@ fn package_names(
     services.iter().map(name).collect()
 }
 
-/// The flags that link a program with libhermit, as a TOML array.
-fn link_flags(libhermit: &Libhermit) -> String {
+/// The flags that link a program with libhermit, as a TOML array. They become part of the names of the program's
+/// symbols, so they name the archive by a path that is the same in every workspace: relative to its root, where
+/// cargo starts the compiler.
+fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, ServiceError> {
+    let name = libhermit.archive.file_name().unwrap_or_default();
+    let folder = session.guest_target().join("link");
+    fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+    let link = folder.join(name);
+    let _lock = Lock::take(&folder, "the folder of libraries", session.observer)?;
+    if fs::read_link(&link).ok().as_ref() != Some(&libhermit.archive) {
+        cache::remove(&link)?;
+        symlink(&libhermit.archive, &link).map_err(failed("create", &link))?;
+    }
+    let archive = link.strip_prefix(&session.workspace).unwrap_or(&link);
     let mut flags = vec![
-        format!("-Clink-arg={}", libhermit.archive.display()),
+        format!("-Clink-arg={}", archive.display()),
         "-Clink-arg=--build-id=none".to_owned(),
     ];
     flags.extend(
@@ -197,10 +211,11 @@ fn link_flags(libhermit: &Libhermit) -> String {
             .map(|symbol| format!("-Clink-arg=--wrap={symbol}")),
     );
     // A JSON array of strings is a TOML array of strings.
-    serde_json::Value::from(flags).to_string()
+    Ok(serde_json::Value::from(flags).to_string())
 }
 
-/// Makes the binary without symbols, unless it is there and newer than the one with them.
+/// Makes the binary without symbols, unless it is there, made from this very file. Times of files say nothing here:
+/// cargo brings back an old binary, with its old time, when its inputs are the old ones again.
 fn strip(
     session: &Session<'_>,
     toolchain: &GuestToolchain,
@@ -211,41 +226,39 @@ fn strip(
         .iter()
         .find(|artifact| artifact.target.is_bin() && artifact.target.name == name);
     let symbols = made
-        .and_then(|artifact| artifact.executable.as_ref())
+        .and_then(|artifact| artifact.executable.clone())
         .ok_or_else(|| ServiceError::NotMade(name.to_owned()))?;
-    let path = session.guest_target().join("services").join(name);
-    let outcome = if is_newer(&path, symbols) {
+    let digest = Inputs::new("stripped 1").path(&symbols)?.finish();
+
+    let entry = session.guest_target().join("services").join(name);
+    let (path, stamp) = (entry.join(name), entry.join("made-from"));
+    let _lock = Lock::take(&entry, name, session.observer)?;
+    let outcome = if fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == digest) {
         Outcome::Cached
     } else {
-        let staged = Staged::new(&path)?;
+        let staged = Staged::new(&entry)?;
+        let folder = staged.path();
+        fs::create_dir(folder).map_err(failed("create", folder))?;
         Invocation::new(toolchain.tool("llvm-strip"))
             .env("LD_LIBRARY_PATH", toolchain.library_path())
-            .arg("--strip-all")
-            .arg("-o")
-            .arg(staged.path())
-            .arg(symbols)
+            .args(["--strip-all", "-o"])
+            .arg(folder.join(name))
+            .arg(&symbols)
             .run(session.observer)
             .map_err(|source| ServiceError::Strip {
                 name: name.to_owned(),
                 source,
             })?;
+        fs::write(folder.join("made-from"), digest).map_err(failed("write", folder))?;
         staged.publish()?;
         Outcome::Done
     };
     let size = fs::metadata(&path).map_err(failed("read", &path))?.len();
     let binary = ServiceBinary {
         name: name.to_owned(),
-        symbols: symbols.to_owned(),
         path,
+        symbols,
         size,
     };
     Ok((binary, outcome))
-}
-
-fn is_newer(result: &Path, input: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
-    match (modified(result), modified(input)) {
-        (Ok(result), Ok(input)) => result > input,
-        _ => false,
-    }
 }
