@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod libhermit;
 pub mod loader;
 pub mod manifest;
+pub mod package;
 pub mod process;
 pub mod service;
 pub mod session;

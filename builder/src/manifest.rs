@@ -1,11 +1,24 @@
 //! What a package is: `package.yaml`, checked.
 //!
-//! [`Manifest`] is always valid; how the file is read and what is wrong with one is in `read` and `error`.
+//! [`Manifest::read`] turns the file into a raw manifest, in which every value has its place (`raw`), and that into
+//! a [`Manifest`], which is always valid (`check`). What is wrong is shown with its line and a caret (`error`).
+//!
+//! It owns neither the sources that a manifest names nor what becomes of them.
+
+mod check;
+mod error;
+mod raw;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::tree::ImagePath;
+
+pub use error::{Diagnostic, ManifestError};
+
+/// Most bytes of a manifest: a real one has a few hundred, and it is read into memory.
+const MAX_MANIFEST: u64 = 1 << 20;
 
 /// A package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +43,42 @@ pub struct Manifest {
     pub default: Option<Command>,
     /// Bytes of the disk, if they are not to be chosen from the content.
     pub size: Option<u64>,
+}
+
+impl Manifest {
+    /// Reads and checks a `package.yaml`.
+    ///
+    /// # Errors
+    /// It cannot be read, is no YAML, or something in it is unknown or wrong.
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let unreadable = |source| ManifestError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let size = fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_MANIFEST {
+            return Err(ManifestError::TooLarge {
+                path: path.to_owned(),
+                size,
+                max: MAX_MANIFEST,
+            });
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(path, text)
+    }
+
+    /// Checks the text of a manifest that lies at `path`.
+    ///
+    /// # Errors
+    /// It is no YAML, or something in it is unknown or wrong.
+    pub fn parse(path: &Path, text: String) -> Result<Self, ManifestError> {
+        let source = error::Source {
+            path: path.to_owned(),
+            text,
+        };
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        check::check(&source, folder, raw::RawManifest::parse(&source)?)
+    }
 }
 
 /// The name of a package: a folder's name and a host's name, so letters, digits, `-`, `_` and `.`.
