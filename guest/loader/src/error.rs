@@ -1,11 +1,11 @@
 //! Why a boot fails, in words for the console and the launcher, and the reason that each failure ends the guest
 //! with.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::fmt;
 
+use hermitage_boot::Reason;
 use hermitage_boot::config::{DecodeError, EncodeError};
-use hermitage_boot::{GuestEnd, Reason};
 use hermitage_erofs::reader;
 
 use crate::command::Source;
@@ -26,6 +26,8 @@ pub enum Error {
     },
     /// No virtio block device.
     NoDisk,
+    /// Virtio block devices, but none that can be driven.
+    UnusableDisk,
     /// Disks, but no image on them: what is wrong with the first one.
     NoImage(gpt::Error),
     /// The disk cannot be read.
@@ -70,7 +72,8 @@ impl fmt::Display for Error {
                 let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
                 write!(f, "too little memory: have {} MiB, need {} MiB", have >> 20, mib(need))
             }
-            Self::NoDisk => f.write_str("no virtio disk found"),
+            Self::NoDisk => f.write_str("no virtio disk found; add one with `-drive file=IMAGE,if=virtio`"),
+            Self::UnusableDisk => f.write_str("the virtio disk does not work; it needs virtio 1.0 (no `disable-modern=on`)"),
             Self::NoImage(why) => write!(f, "no image found: {why}"),
             Self::Disk(error) => error.fmt(f),
             Self::Config(source, error) => write!(f, "{}: {error}", source.name()),
@@ -99,12 +102,13 @@ impl From<disk::Error> for Error {
     }
 }
 
-impl From<Error> for GuestEnd {
-    fn from(error: Error) -> Self {
-        let reason = match error {
-            Error::NoSuchRole { .. } => Reason::NoSuchRole,
+impl Error {
+    /// What the guest ends with.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NoSuchRole { .. } => Reason::NoSuchRole,
             _ => Reason::Boot,
-        };
-        Self::because(reason, error.to_string())
+        }
     }
 }

@@ -33,7 +33,7 @@ extern "C" fn main(magic: u32, info: u32, start: u64) -> ! {
     interrupts::install();
     match boot(magic, info, Timeline::new(start)) {
         Ok(kernel) => kernel.enter(),
-        Err(error) => end::end(error.into()),
+        Err(error) => end::end(error.reason(), error),
     }
 }
 
@@ -109,13 +109,18 @@ fn given_command(line: &[u8]) -> Result<Option<Command>, Error> {
 
 /// The first disk with an image on it.
 fn find_disk() -> Result<(Disk<BlockDevice>, Partitions), Error> {
-    let mut failure = Error::NoDisk;
-    for device in virtio::disks() {
+    let devices = virtio::disks();
+    let mut failure = if devices.is_empty() {
+        Error::NoDisk
+    } else {
+        Error::UnusableDisk
+    };
+    for device in devices.into_iter().filter_map(BlockDevice::open) {
         let disk = Disk::new(device);
         match gpt::find(&disk) {
             Ok(partitions) => return Ok((disk, partitions)),
-            Err(error) if matches!(failure, Error::NoDisk) => failure = Error::NoImage(error),
-            Err(_) => {}
+            Err(_) if matches!(failure, Error::NoImage(_)) => {}
+            Err(error) => failure = Error::NoImage(error),
         }
     }
     Err(failure)

@@ -3,7 +3,9 @@
 
 use core::arch::{asm, global_asm};
 
-use super::end::end_plainly;
+use hermitage_boot::Reason;
+
+use super::end::end;
 
 global_asm!(include_str!("interrupts.s"), exception = sym exception, options(att_syntax));
 
@@ -14,6 +16,7 @@ unsafe extern "C" {
 
 const EXCEPTIONS: usize = 32;
 const STUB_SIZE: usize = 16;
+const PAGE_FAULT: u64 = 14;
 const CODE_SELECTOR: u64 = 8;
 /// Present, ring 0, 64-bit interrupt gate.
 const INTERRUPT_GATE: u64 = 0x8e00;
@@ -63,12 +66,14 @@ extern "C" fn exception(frame: &Frame, address: u64) -> ! {
         rsp,
         ..
     } = frame;
-    match vector {
-        14 => end_plainly(format_args!(
-            "page fault at {rip:#x}: address {address:#x}, error {error:#x}"
-        )),
-        _ => end_plainly(format_args!(
-            "exception {vector} at {rip:#x}: error {error:#x}, stack {rsp:#x}"
-        )),
+    match *vector {
+        PAGE_FAULT => end(
+            Reason::Boot,
+            format_args!("page fault at {rip:#x}: address {address:#x}, error {error:#x}"),
+        ),
+        _ => end(
+            Reason::Boot,
+            format_args!("exception {vector} at {rip:#x}: error {error:#x}, stack {rsp:#x}"),
+        ),
     }
 }

@@ -4,6 +4,7 @@
 //! and nothing else.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
@@ -11,6 +12,7 @@ use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::pci::bus::DeviceFunction;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use super::{paging, pci};
@@ -74,13 +76,16 @@ impl Sectors for BlockDevice {
     }
 }
 
+impl BlockDevice {
+    /// Takes a device into use.
+    pub(crate) fn open(device: DeviceFunction) -> Option<Self> {
+        VirtIOBlk::new(pci::transport(device)?).ok().map(Self)
+    }
+}
+
 /// The disks, in the order of their addresses.
-pub(crate) fn disks() -> impl Iterator<Item = BlockDevice> {
-    let devices = pci::devices(DeviceType::Block).into_iter();
-    devices
-        .filter_map(pci::transport)
-        .filter_map(|transport| VirtIOBlk::new(transport).ok())
-        .map(BlockDevice)
+pub(crate) fn disks() -> Vec<DeviceFunction> {
+    pci::devices(DeviceType::Block)
 }
 
 /// Fills `buffer` from a virtio entropy source; whether there is one that does.
