@@ -40,13 +40,16 @@ pub(crate) enum Failure {
     /// There is no guest toolchain, and none could be provided.
     #[error(transparent)]
     Toolchain(#[from] builder::toolchain::ToolchainError),
+    /// An image was not composed.
+    #[error(transparent)]
+    Package(#[from] builder::package::PackageError),
 }
 
 impl Failure {
     /// The documented exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Failed(_) | Self::Host(_) | Self::Toolchain(_) => ExitCode::from(1),
+            Self::Failed(_) | Self::Host(_) | Self::Toolchain(_) | Self::Package(_) => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::NoImage { .. } => ExitCode::from(126),
             Self::Launcher(error) => ExitCode::from(launcher_code(error)),
@@ -69,6 +72,7 @@ impl Failure {
             Self::Launcher(error) => error.hint(),
             Self::Host(error) => error.hint(),
             Self::Toolchain(error) => error.hint(),
+            Self::Package(error) => error.hint(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod host;
 mod printer;
+mod progress;
 mod table;
 mod workspace;
 
