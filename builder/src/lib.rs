@@ -24,5 +24,6 @@ pub mod package;
 pub mod process;
 pub mod service;
 pub mod session;
+pub mod sources;
 pub mod toolchain;
 pub mod tree;

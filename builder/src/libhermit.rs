@@ -15,10 +15,11 @@ use crate::event::{Outcome, Stage};
 use crate::kernel::{self, KernelError};
 use crate::process::{Invocation, ProcessError};
 use crate::session::Session;
+use crate::sources::{self, SourcesError};
 use crate::toolchain::GuestToolchain;
 
 /// The recipe, part of the digest; raise the number when what is done below changes.
-const RECIPE: &str = "libhermit 1";
+const RECIPE: &str = "libhermit 2";
 
 /// What the kernel is built for.
 const TARGET: &str = "x86_64-unknown-none";
@@ -35,6 +36,9 @@ pub enum LibhermitError {
     /// The kernel's source could not be provided.
     #[error("cannot provide the kernel's source")]
     Kernel(#[from] KernelError),
+    /// Its sources could not be laid out.
+    #[error(transparent)]
+    Sources(#[from] SourcesError),
     /// It does not compile.
     #[error(transparent)]
     Cargo(#[from] CargoError),
@@ -57,7 +61,7 @@ impl LibhermitError {
             Self::Kernel(error) => error.hint(),
             Self::Cargo(error) => error.hint(),
             Self::Cache(error) => error.hint(),
-            Self::Tool(_) | Self::NoArchive => None,
+            Self::Sources(_) | Self::Tool(_) | Self::NoArchive => None,
         }
     }
 }
@@ -125,11 +129,13 @@ fn compile(
     let cargo = GuestCargo::new(session, toolchain)?;
     let mut rustflags = RUSTFLAGS.map(str::to_owned).to_vec();
     rustflags.extend(remapped_paths(session, toolchain));
+    let folder = session.guest_target().join("libhermit");
+    let manifest = sources::lay_out(&folder.join("source"), package, &[package.to_owned()])?;
     let build = cargo
-        .build(TARGET, &session.guest_target().join("libhermit"), &rustflags)
+        .build(TARGET, &folder, &rustflags)
         .arg("-Zbuild-std=core,alloc")
         .arg("--manifest-path")
-        .arg(package.join("Cargo.toml"));
+        .arg(manifest);
     let artifacts = cargo.run(&build, Stage::Libhermit, "libhermit")?;
     artifacts
         .into_iter()

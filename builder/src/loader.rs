@@ -13,10 +13,11 @@ use crate::event::{Outcome, Stage};
 use crate::image::LoaderArtifacts;
 use crate::process::{Invocation, ProcessError};
 use crate::session::Session;
+use crate::sources::{self, SourcesError};
 use crate::toolchain::GuestToolchain;
 
 /// The recipe, part of the digest; raise the number when what is done below changes.
-const RECIPE: &str = "loader 1";
+const RECIPE: &str = "loader 2";
 
 /// What they are built for.
 const TARGET: &str = "x86_64-unknown-none";
@@ -36,6 +37,9 @@ const INPUTS: [&str; 8] = [
 /// Why there is no loader.
 #[derive(Debug, thiserror::Error)]
 pub enum LoaderError {
+    /// Its sources could not be laid out.
+    #[error(transparent)]
+    Sources(#[from] SourcesError),
     /// It does not compile.
     #[error(transparent)]
     Cargo(#[from] CargoError),
@@ -60,7 +64,7 @@ impl LoaderError {
         match self {
             Self::Cargo(error) => error.hint(),
             Self::Cache(error) => error.hint(),
-            Self::Tool(_) | Self::NotMade(_) | Self::BootCodeSize(_) => None,
+            Self::Sources(_) | Self::Tool(_) | Self::NotMade(_) | Self::BootCodeSize(_) => None,
         }
     }
 }
@@ -111,14 +115,18 @@ fn read(entry: &Path) -> Result<LoaderArtifacts, LoaderError> {
 fn compile(session: &Session<'_>, toolchain: &GuestToolchain, entry: &Path) -> Result<(), LoaderError> {
     let cargo = GuestCargo::new(session, toolchain)?;
     let rustflags = remapped_paths(session, toolchain);
+    let folder = session.guest_target().join("loader");
+    let guest = session.workspace.join("guest");
+    let packages = [guest.join("boot-sector"), guest.join("loader")];
+    let manifest = sources::lay_out(&folder.join("source"), &guest, &packages)?;
     let build = cargo
-        .build(TARGET, &session.guest_target().join("loader"), &rustflags)
+        .build(TARGET, &folder, &rustflags)
         .args([
             "-Zbuild-std=core,alloc",
             "-Zbuild-std-features=compiler-builtins-mem",
         ])
         .arg("--manifest-path")
-        .arg(session.workspace.join("guest/Cargo.toml"));
+        .arg(manifest);
     let artifacts = cargo.run(&build, Stage::Loader, "the loader")?;
 
     let staged = Staged::new(entry)?;
