@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use hermitage_boot::BootConfig;
 use hermitage_boot::config::EncodeError;
 use hermitage_disk::BlockDevice;
+use hermitage_disk::boot_code;
 use hermitage_disk::device::Slice;
 use hermitage_disk::layout::{BOOT_CONFIG, LOADER, Partition, ROOT, SECTOR};
 use hermitage_disk::table::{self, BACKUP_SECTORS, BOOT_CODE};
@@ -17,10 +18,6 @@ use hermitage_erofs::writer::{self, Content, Item, ItemKind, Plan, WriteAt};
 
 use crate::event::{Event, Observer, Stage, Unit};
 use crate::tree::{MTIME, NodeKind, Tree};
-
-/// Where in the boot code the number of the loader's sectors lies, 16 bits, little endian: the boot code reads
-/// that many.
-const BOOT_CODE_SECTORS: usize = 438;
 
 /// The smallest disk, if a manifest does not say otherwise.
 const MIN_DISK: u64 = 64 << 20;
@@ -73,6 +70,7 @@ pub struct DiskPlan<'a> {
     tree: &'a Tree,
     files: Plan,
     loader: &'a LoaderArtifacts,
+    boot_code: [u8; BOOT_CODE],
     boot_config: Vec<u8>,
     size: u64,
 }
@@ -88,13 +86,11 @@ impl<'a> DiskPlan<'a> {
         default: Option<&BootConfig>,
         size: Option<u64>,
     ) -> Result<Self, ImageError> {
-        let max = LOADER.sectors.unwrap_or(0) * SECTOR;
-        if loader.elf.len() as u64 > max {
-            return Err(ImageError::LoaderSize {
+        let boot_code =
+            boot_code::complete(&loader.boot_code, &loader.elf).ok_or(ImageError::LoaderSize {
                 size: loader.elf.len() as u64,
-                max,
-            });
-        }
+                max: LOADER.sectors.unwrap_or(0) * SECTOR,
+            })?;
         let boot_config = default.map(BootConfig::encode).transpose()?.unwrap_or_default();
         let files = Plan::new(items(tree))?;
         let needed = (ROOT.first + BACKUP_SECTORS) * SECTOR + files.size();
@@ -110,6 +106,7 @@ impl<'a> DiskPlan<'a> {
             tree,
             files,
             loader,
+            boot_code,
             boot_config,
             size,
         })
@@ -141,16 +138,11 @@ impl<'a> DiskPlan<'a> {
         let mut sources = Sources::new(self.tree, observer);
         let files = writer::write(&self.files, "hermitage", &root, &mut sources)?;
 
-        let mut boot_code = self.loader.boot_code;
-        let sectors = (self.loader.elf.len() as u64).div_ceil(SECTOR);
-        // At most 1024, the size of the partition.
-        boot_code[BOOT_CODE_SECTORS..].copy_from_slice(&(sectors as u16).to_le_bytes());
-
         let mut digest = blake3::Hasher::new();
         digest.update(files.digest.as_bytes());
         for part in [
             &self.loader.elf[..],
-            &boot_code,
+            &self.boot_code,
             &self.boot_config,
             &self.size.to_le_bytes(),
         ] {
@@ -159,7 +151,7 @@ impl<'a> DiskPlan<'a> {
         let digest = digest.finalize();
         let mut identity = [0; 16];
         identity.copy_from_slice(&digest.as_bytes()[..16]);
-        table::write(device, &boot_code, identity)?;
+        table::write(device, &self.boot_code, identity)?;
         device.flush()?;
         Ok(digest)
     }

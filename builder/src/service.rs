@@ -37,7 +37,7 @@ pub struct ServiceSpec {
 pub struct ServiceBinary {
     /// The name of the binary.
     pub name: String,
-    /// The ELF file for the image: without symbols.
+    /// The ELF file for the image: without symbols, sealed.
     pub path: PathBuf,
     /// The same with its symbols, for debuggers.
     pub symbols: PathBuf,
@@ -142,7 +142,7 @@ pub fn build_services(
         let artifacts = cargo.run(&build, Stage::Services, &subject)?;
         let stripped = services
             .iter()
-            .map(|service| strip(session, toolchain, &artifacts, &service.bin))
+            .map(|service| strip_and_seal(session, toolchain, &artifacts, &service.bin))
             .collect::<Result<Vec<_>, _>>()?;
         let outcome = if stripped.iter().all(|(_, outcome)| *outcome == Outcome::Cached) {
             Outcome::Cached
@@ -214,9 +214,9 @@ fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, Se
     Ok(serde_json::Value::from(flags).to_string())
 }
 
-/// Makes the binary without symbols, unless it is there, made from this very file. Times of files say nothing here:
-/// cargo brings back an old binary, with its old time, when its inputs are the old ones again.
-fn strip(
+/// Makes the file for the image, without symbols and sealed, unless it is there, made from this very binary. Times of
+/// files say nothing here: cargo brings back an old binary, with its old time, when its inputs are the old ones again.
+fn strip_and_seal(
     session: &Session<'_>,
     toolchain: &GuestToolchain,
     artifacts: &[Artifact],
@@ -228,7 +228,7 @@ fn strip(
     let symbols = made
         .and_then(|artifact| artifact.executable.clone())
         .ok_or_else(|| ServiceError::NotMade(name.to_owned()))?;
-    let digest = Inputs::new("stripped 1").path(&symbols)?.finish();
+    let digest = Inputs::new("stripped and sealed 1").path(&symbols)?.finish();
 
     let entry = session.guest_target().join("services").join(name);
     let (path, stamp) = (entry.join(name), entry.join("made-from"));
@@ -249,6 +249,10 @@ fn strip(
                 name: name.to_owned(),
                 source,
             })?;
+        let program = folder.join(name);
+        let mut bytes = fs::read(&program).map_err(failed("read", &program))?;
+        hermitage_boot::seal::seal(&mut bytes);
+        fs::write(&program, bytes).map_err(failed("write", &program))?;
         fs::write(folder.join("made-from"), digest).map_err(failed("write", folder))?;
         staged.publish()?;
         Outcome::Done

@@ -161,7 +161,7 @@ fn a_composed_image_passes_the_tools_and_holds_what_was_asked_for() {
     );
     let mut boot = [0; 512];
     image.device().read_at(0, &mut boot).unwrap();
-    assert_eq!(boot[..438], [0x90; 438]);
+    assert_eq!(boot[..434], [0x90; 434]);
     assert_eq!(
         u16::from_le_bytes([boot[438], boot[439]]),
         40,

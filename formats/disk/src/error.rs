@@ -75,6 +75,12 @@ pub enum Error {
         /// The partition's name.
         name: &'static str,
     },
+    /// The loader is not the one that the boot code was written with.
+    #[error("`{}` has a damaged loader", path.display())]
+    Loader {
+        /// The image.
+        path: PathBuf,
+    },
     /// The boot configuration on the disk is damaged.
     #[error("`{}`: {source}", path.display())]
     BootConfig {
@@ -103,7 +109,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotQcow2 { .. } | Self::PartitionTable { .. } | Self::NoPartition { .. } => {
+            Self::NotQcow2 { .. }
+            | Self::PartitionTable { .. }
+            | Self::NoPartition { .. }
+            | Self::Loader { .. }
+            | Self::BootConfig { .. } => {
                 Some("compose the image again: `cargo xtask compose <package>`".to_owned())
             }
             Self::RefersToFile { path, .. } => Some(format!(

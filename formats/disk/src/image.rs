@@ -10,11 +10,12 @@ use hermitage_boot::BootConfig;
 use hermitage_boot::config::DecodeError;
 use hermitage_erofs::reader::FileSystem;
 
+use crate::boot_code;
 use crate::device::{BlockDevice, Slice};
 use crate::error::Error;
 use crate::layout::{BOOT_CONFIG, LOADER, Partition, ROOT, SECTOR};
 use crate::qcow2::{Access, Qcow2};
-use crate::table::Table;
+use crate::table::{BOOT_CODE, Table};
 
 /// An open image or overlay.
 #[derive(Debug)]
@@ -74,12 +75,21 @@ impl Image {
         Slice::new(&self.device, extent.start, extent.size).map_err(|_| Error::PartitionBounds { path, name })
     }
 
-    /// All bytes of the `loader` partition.
+    /// The loader, padded to whole sectors.
     ///
     /// # Errors
-    /// The partition is missing, or cannot be read.
+    /// The partition is missing, cannot be read, or holds another loader than the boot code tells of.
     pub fn loader(&self) -> Result<Vec<u8>, Error> {
-        self.read_partition(&LOADER)
+        let mut boot_code = [0; BOOT_CODE];
+        let read = self.device.read_at(0, &mut boot_code);
+        read.map_err(|source| self.io("read", source))?;
+        let partition = self.read_partition(&LOADER)?;
+        match boot_code::loader(&boot_code, &partition) {
+            Some(loader) => Ok(loader.to_vec()),
+            None => Err(Error::Loader {
+                path: self.path.clone(),
+            }),
+        }
     }
 
     /// The boot configuration: in an image its default, in an overlay the instance's own or else the default.

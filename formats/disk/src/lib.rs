@@ -3,13 +3,14 @@
 //! - [`layout`]: the partitions;
 //! - [`device`]: bytes at offsets, whatever keeps them;
 //! - [`qcow2`]: the container, and overlays over it;
-//! - [`table`]: the partition table and the boot code;
+//! - [`table`]: the partition table and the boot code; [`boot_code`]: what that code is told of the loader;
 //! - [`image`]: an opened image or overlay, for the launcher.
 //!
 //! Builder and launcher both use it: the builder writes images, the launcher makes overlays, reads the loader
 //! and the default boot configuration out of an image, and writes an instance's boot configuration. What files an
 //! image holds is the builder's business. Start reading at [`image::open_image`].
 
+pub mod boot_code;
 pub mod device;
 pub mod error;
 pub mod image;

@@ -35,11 +35,17 @@ fn config(role: &str) -> BootConfig {
     }
 }
 
+/// Boot code for this loader.
+fn boot_code(loader: &[u8]) -> [u8; BOOT_CODE] {
+    hermitage_disk::boot_code::complete(&[0xeb; BOOT_CODE], loader).unwrap()
+}
+
 /// An image whose loader partition is full of ones and whose default role is `kv`.
 fn image(path: &Path) {
     let disk = Qcow2::create(path, SIZE).unwrap();
-    table::write(&disk, &[0xeb; BOOT_CODE], [7; 16]).unwrap();
-    disk.write_at(LOADER.first * 512, &vec![1; 512 * 1024]).unwrap();
+    let loader = vec![1; 512 * 1024];
+    table::write(&disk, &boot_code(&loader), [7; 16]).unwrap();
+    disk.write_at(LOADER.first * 512, &loader).unwrap();
     disk.flush().unwrap();
     drop(disk);
 }
@@ -58,7 +64,7 @@ fn an_image_passes_the_tools_and_gives_back_what_was_written() {
         &raw,
     );
     assert!(tool("sgdisk", &["-v"], &raw).contains("No problems found"));
-    assert_eq!(fs::read(&raw).unwrap()[..BOOT_CODE], [0xeb; BOOT_CODE]);
+    assert_eq!(fs::read(&raw).unwrap()[..BOOT_CODE], boot_code(&[1; 512 * 1024]));
 
     let opened = open_image(&path).unwrap();
     assert_eq!(opened.loader().unwrap(), vec![1; 512 * 1024]);

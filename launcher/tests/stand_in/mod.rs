@@ -7,7 +7,7 @@ use hermitage_boot::{BootConfig, CONSOLE_PORT, CONTROL_PORT, DEBUG_EXIT_PORT};
 use hermitage_disk::BlockDevice as _;
 use hermitage_disk::layout::{LOADER, SECTOR};
 use hermitage_disk::qcow2::Qcow2;
-use hermitage_disk::table;
+use hermitage_disk::{boot_code, table};
 
 /// What the guest does, in order.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +34,10 @@ pub(crate) fn image(folder: &Path, steps: &[Step<'_>]) -> PathBuf {
     let mut boot_code = [0; table::BOOT_CODE];
     let code = assemble(steps, &[]);
     boot_code[..code.len()].copy_from_slice(&code);
+    let loader = kernel(steps);
+    let boot_code = boot_code::complete(&boot_code, &loader).unwrap();
     table::write(&disk, &boot_code, [7; 16]).unwrap();
-    // The processor ignores a boot sector without its signature, which the table's writer puts there.
-    disk.write_at(LOADER.first * SECTOR, &kernel(steps)).unwrap();
+    disk.write_at(LOADER.first * SECTOR, &loader).unwrap();
     let config = BootConfig {
         arguments: vec![b"stand-in".to_vec()],
         ..BootConfig::default()
