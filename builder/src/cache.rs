@@ -5,7 +5,7 @@
 //! | `toolchain/<version>-<origin>/` | a guest toolchain, complete or not there at all |
 //! | `toolchain/downloads/` | packages of an install that was interrupted |
 //! | `build/<name>-<digest>` | a build's result; the digest covers all of the build's inputs |
-//! | `*.lock` | held by the process that changes the entry; says which |
+//! | `*.lock` | held by the process that adds an entry of that kind; says which |
 //!
 //! An entry appears by a rename, when it is complete and on disk: whoever sees it may use it, and a run that was
 //! killed leaves nothing but a `.partial` that the next one removes. The folder may be deleted at any time.
@@ -17,7 +17,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::environment::Environment;
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, Outcome};
+
+/// Results of builds that are kept of each kind: enough for some branches and workspaces to live side by side, at 6 MB
+/// each for libhermit.
+const KEPT: usize = 16;
 
 /// Why the cache cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,48 @@ impl Cache {
     pub fn new(environment: &Environment) -> Result<Self, CacheError> {
         let root = environment.cache.clone().ok_or(CacheError::NoFolder)?;
         Ok(Self { root })
+    }
+
+    /// The result of a build: `build/<kind>-<digest>`. If it is not there, `make` makes it, under the lock of its kind,
+    /// and the oldest results of that kind beyond [`KEPT`] are removed.
+    pub(crate) fn result<E: From<CacheError>>(
+        &self,
+        kind: &str,
+        digest: &str,
+        observer: &dyn Observer,
+        make: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(PathBuf, Outcome), E> {
+        let kinds = self.path("build").join(kind);
+        let entry = suffixed(&kinds, &format!("-{digest}"));
+        if entry.exists() {
+            return Ok((entry, Outcome::Cached));
+        }
+        let _lock = Lock::take(&kinds, kind, observer)?;
+        if !entry.exists() {
+            let staged = Staged::new(&entry)?;
+            make(staged.path())?;
+            staged.publish()?;
+            self.prune(kind)?;
+        }
+        Ok((entry, Outcome::Done))
+    }
+
+    fn prune(&self, kind: &str) -> Result<(), CacheError> {
+        let folder = self.path("build");
+        let entries = fs::read_dir(&folder).map_err(failed("read", &folder))?;
+        let mut results: Vec<_> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(&format!("{kind}-"))
+            })
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        results.sort();
+        let old = results.len().saturating_sub(KEPT);
+        results[..old].iter().try_for_each(|(_, path)| remove(path))
     }
 
     /// The path of an entry.
@@ -243,6 +289,36 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(names, ["two"]);
+    }
+
+    #[test]
+    fn keeps_the_newest_results_of_a_kind_and_makes_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache {
+            root: folder.path().to_owned(),
+        };
+        let result = |digest: &str| {
+            let make = |staged: &Path| fs::write(staged, digest).map_err(failed("write", staged));
+            cache
+                .result::<CacheError>("thing", digest, &Silent, make)
+                .unwrap()
+        };
+        let other = cache.path("build/other-1");
+        fs::create_dir_all(&other).unwrap();
+        let first = result("0").0;
+        // The times of files are coarse; the first is to be the oldest for sure.
+        File::open(&first)
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH)
+            .unwrap();
+        for digest in 1..KEPT {
+            assert_eq!(result(&digest.to_string()).1, Outcome::Done);
+        }
+        assert_eq!(result("0"), (first.clone(), Outcome::Cached));
+        result("one more");
+        assert!(!first.exists());
+        assert!(result("1").0.exists());
+        assert!(other.exists());
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cache::{Cache, CacheError, Lock, Staged, failed};
+use crate::cache::{Cache, CacheError, failed};
 use crate::cargo::{CargoError, GuestCargo, remapped_paths};
 use crate::digest::Inputs;
-use crate::event::{Outcome, Stage};
+use crate::event::Stage;
 use crate::kernel::{self, KernelError};
 use crate::process::{Invocation, ProcessError};
 use crate::session::Session;
@@ -93,18 +93,13 @@ impl Libhermit {
             for input in ["guest/libhermit", "formats/boot", "Cargo.toml"] {
                 inputs.path(&session.workspace.join(input))?;
             }
-            let archive =
-                Cache::new(&session.environment)?.path(format!("build/libhermit-{}.a", inputs.finish()));
-            let libhermit = Self { archive, wraps };
-            if libhermit.archive.exists() {
-                return Ok((libhermit, Outcome::Cached));
-            }
-            let _lock = Lock::take(&libhermit.archive, "libhermit", session.observer)?;
-            if !libhermit.archive.exists() {
+            let cache = Cache::new(&session.environment)?;
+            let make = |staged: &Path| {
                 let built = compile(session, toolchain, &package)?;
-                rename_symbols(session, toolchain, &built, &libhermit.archive)?;
-            }
-            Ok((libhermit, Outcome::Done))
+                rename_symbols(session, toolchain, &built, staged)
+            };
+            let (archive, outcome) = cache.result("libhermit", &inputs.finish(), session.observer, make)?;
+            Ok::<_, LibhermitError>((Self { archive, wraps }, outcome))
         })
     }
 }
@@ -158,15 +153,13 @@ fn rename_symbols(
     let list = built.with_extension("symbols");
     fs::write(&list, renames(&listed.text())).map_err(failed("write", &list))?;
 
-    let staged = Staged::new(archive)?;
     let mut redefine = std::ffi::OsString::from("--redefine-syms=");
     redefine.push(&list);
     tool("llvm-objcopy")
         .arg(redefine)
         .arg(built)
-        .arg(staged.path())
+        .arg(archive)
         .run(session.observer)?;
-    staged.publish()?;
     Ok(())
 }
 

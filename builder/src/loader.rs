@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use hermitage_disk::table::BOOT_CODE;
 
-use crate::cache::{Cache, CacheError, Lock, Staged, failed};
+use crate::cache::{Cache, CacheError, failed};
 use crate::cargo::{Artifact, CargoError, GuestCargo, remapped_paths};
 use crate::digest::Inputs;
-use crate::event::{Outcome, Stage};
+use crate::event::Stage;
 use crate::image::LoaderArtifacts;
 use crate::process::{Invocation, ProcessError};
 use crate::session::Session;
@@ -83,15 +83,10 @@ pub fn build_loader(
         for input in INPUTS {
             inputs.path(&session.workspace.join(input))?;
         }
-        let entry = Cache::new(&session.environment)?.path(format!("build/loader-{}", inputs.finish()));
-        if entry.exists() {
-            return Ok((read(&entry)?, Outcome::Cached));
-        }
-        let _lock = Lock::take(&entry, "the loader", session.observer)?;
-        if !entry.exists() {
-            compile(session, toolchain, &entry)?;
-        }
-        Ok((read(&entry)?, Outcome::Done))
+        let cache = Cache::new(&session.environment)?;
+        let make = |staged: &Path| compile(session, toolchain, staged);
+        let (entry, outcome) = cache.result("loader", &inputs.finish(), session.observer, make)?;
+        Ok((read(&entry)?, outcome))
     })
 }
 
@@ -112,15 +107,15 @@ fn read(entry: &Path) -> Result<LoaderArtifacts, LoaderError> {
     })
 }
 
-fn compile(session: &Session<'_>, toolchain: &GuestToolchain, entry: &Path) -> Result<(), LoaderError> {
+fn compile(session: &Session<'_>, toolchain: &GuestToolchain, result: &Path) -> Result<(), LoaderError> {
     let cargo = GuestCargo::new(session, toolchain)?;
     let rustflags = remapped_paths(session, toolchain);
-    let folder = session.guest_target().join("loader");
+    let target = session.guest_target().join("loader");
     let guest = session.workspace.join("guest");
     let packages = [guest.join("boot-sector"), guest.join("loader")];
-    let manifest = sources::lay_out(&folder.join("source"), &guest, &packages)?;
+    let manifest = sources::lay_out(&target.join("source"), &guest, &packages)?;
     let build = cargo
-        .build(TARGET, &folder, &rustflags)
+        .build(TARGET, &target, &rustflags)
         .args([
             "-Zbuild-std=core,alloc",
             "-Zbuild-std-features=compiler-builtins-mem",
@@ -129,18 +124,15 @@ fn compile(session: &Session<'_>, toolchain: &GuestToolchain, entry: &Path) -> R
         .arg(manifest);
     let artifacts = cargo.run(&build, Stage::Loader, "the loader")?;
 
-    let staged = Staged::new(entry)?;
-    let folder = staged.path();
-    fs::create_dir(folder).map_err(failed("create", folder))?;
+    fs::create_dir(result).map_err(failed("create", result))?;
     let loader = program(&artifacts, LOADER)?;
-    fs::copy(loader, folder.join(LOADER)).map_err(failed("copy", loader))?;
+    fs::copy(loader, result.join(LOADER)).map_err(failed("copy", loader))?;
     Invocation::new(toolchain.tool("llvm-objcopy"))
         .env("LD_LIBRARY_PATH", toolchain.library_path())
         .args(["-O", "binary"])
         .arg(program(&artifacts, BOOT_SECTOR)?)
-        .arg(folder.join(BOOT_SECTOR))
+        .arg(result.join(BOOT_SECTOR))
         .run(session.observer)?;
-    staged.publish()?;
     Ok(())
 }
 

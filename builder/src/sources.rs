@@ -266,7 +266,7 @@ fn dependencies(manifest: &mut Table) -> Vec<(&String, &mut Value)> {
     for (key, value) in manifest.iter_mut() {
         match (key.as_str(), value) {
             ("dependencies" | "build-dependencies" | "dev-dependencies", Value::Table(table)) => {
-                found.extend(table.iter_mut())
+                found.extend(table.iter_mut());
             }
             ("target", Value::Table(targets)) => {
                 let tables = targets.iter_mut().filter_map(|(_, target)| target.as_table_mut());

@@ -3,6 +3,7 @@
 //!
 //! apt itself verifies signatures and hashes; a file that was downloaded and verified is not downloaded again.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 use crate::cache::{Cache, CacheError, failed};
 use crate::event::{Event, Observer, Stage, Unit};
 use crate::process::{self, Invocation, Output, ProcessError, Watch};
+
+/// Where our own package lists lie in the cache.
+pub(super) const LISTS: &str = "toolchain/apt";
 
 /// apt's programs on this machine.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Apt {
     /// Fetches the package lists: the machine's own as root; otherwise into a folder of ours.
     pub(super) fn update(&mut self, cache: &Cache, observer: &dyn Observer) -> Result<(), AptError> {
         if !rustix::process::geteuid().is_root() {
-            let folder = cache.path("toolchain/apt");
+            let folder = cache.path(LISTS);
             let lists = folder.join("lists");
             fs::create_dir_all(lists.join("partial")).map_err(failed("create", &folder))?;
             self.options = vec![
@@ -113,7 +117,9 @@ impl Apt {
             .args(["download", "--print-uris"])
             .args(packages)
             .run(observer)?;
-        let files = parse_uris(&listed);
+        let mut files = parse_uris(&listed);
+        // The largest first: whoever unpacks several at once is then done soonest.
+        files.sort_by_key(|file| Reverse(file.size));
         let total = files.iter().map(|file| file.size).sum();
         self.get()
             .arg("download")

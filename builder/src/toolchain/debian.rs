@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
-use super::apt::{Apt, AptError, Package, Remote};
+use super::apt::{self, Apt, AptError, Package, Remote};
 use super::{Defect, GuestToolchain, Origin, TOOLS, ToolchainError, VERSION, tools};
 use crate::cache::{self, Cache, Lock, Staged};
 use crate::event::{Event, Stage, Unit};
@@ -98,7 +98,9 @@ pub(super) fn install(session: &Session<'_>) -> Result<GuestToolchain, Toolchain
     complete(staged.path()).map_err(cache::failed("complete", staged.path()))?;
     at(session, staged.path()).map_err(unfit)?;
     staged.publish()?;
+    // Large, and of no use once the toolchain is there.
     cache::remove(&downloads)?;
+    cache::remove(&cache.path(apt::LISTS))?;
     at(session, &target).map_err(unfit)
 }
 
