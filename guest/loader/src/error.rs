@@ -12,6 +12,8 @@ use crate::command::Source;
 use crate::disk;
 use crate::gpt;
 
+const MIB: u64 = 1 << 20;
+
 /// Why a program cannot be started.
 #[derive(Debug)]
 pub enum Error {
@@ -21,8 +23,8 @@ pub enum Error {
     Memory {
         /// What there is.
         have: u64,
-        /// What is needed.
-        need: u64,
+        /// What there is not.
+        lacking: u64,
     },
     /// No virtio block device.
     NoDisk,
@@ -68,9 +70,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Protocol(magic) => write!(f, "started by an unknown boot protocol (eax {magic:#x})"),
-            Self::Memory { have, need } => {
-                let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
-                write!(f, "too little memory: have {} MiB, need {} MiB", have >> 20, mib(need))
+            Self::Memory { have, lacking } => {
+                // Firmware keeps some of what the machine was given: the next whole number is what was asked for.
+                let have = have.div_ceil(MIB);
+                write!(f, "too little memory: have {have} MiB, need {}", have + lacking.div_ceil(MIB))?;
+                f.write_str(" MiB")
             }
             Self::NoDisk => f.write_str("no virtio disk found; add one with `-drive file=IMAGE,if=virtio`"),
             Self::UnusableDisk => f.write_str("the virtio disk does not work; it needs virtio 1.0 (no `disable-modern=on`)"),

@@ -61,15 +61,18 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
     let inode = program::find(&files, role)?;
     let file = room
         .take(inode.size())
-        .ok_or_else(|| room.too_small(inode.size()))?;
+        .ok_or_else(|| room.too_small(room.lacking(inode.size())))?;
     files
         .read(&inode, 0, file)
         .map_err(|error| Error::FileSystem(format!("/bin/{}", command::lossy(role)), error))?;
     timeline.done("program read");
 
     let program = program::check(role, file)?;
-    if program.mapped_end() > room.end() {
-        return Err(room.too_small(program.mapped_end() - room.end()));
+    let lacking = program
+        .memory_lacking(&told.memory)
+        .max(program.end.saturating_sub(room.end()));
+    if lacking != 0 {
+        return Err(room.too_small(lacking));
     }
     timeline.done("program checked");
 

@@ -12,6 +12,7 @@ use hermitage_erofs::reader::{self, FileSystem, Inode, ReadAt};
 use crate::command::{list, lossy};
 use crate::disk::Error as DiskError;
 use crate::error::Error;
+use crate::memory::{MemoryMap, Region};
 
 /// Where the programs are.
 const FOLDER: &[u8] = b"bin";
@@ -27,6 +28,10 @@ const MAX_END: u64 = 1 << 30;
 
 /// Bytes of the pages that map the kernel, and that its own view of memory is rounded to.
 pub const LARGE_PAGE: u64 = 2 << 20;
+
+/// Bytes of RAM behind the program without which the kernel does not come up: it keeps two large pages and the page
+/// tables for itself, and makes its heap of nine tenths of the rest, in whole large pages.
+pub const KERNEL_MEMORY: u64 = 4 * LARGE_PAGE + (64 << 10);
 
 /// The names in `/bin`, at most [`MAX_LISTED`] of them.
 ///
@@ -79,6 +84,13 @@ impl Program<'_> {
     #[must_use]
     pub fn mapped_end(&self) -> u64 {
         self.end.next_multiple_of(LARGE_PAGE)
+    }
+
+    /// Bytes of RAM that a machine lacks to run it; 0 if it has enough.
+    #[must_use]
+    pub fn memory_lacking(&self, memory: &MemoryMap) -> u64 {
+        let free: u64 = memory.above(self.mapped_end()).map(Region::length).sum();
+        KERNEL_MEMORY.saturating_sub(free)
     }
 }
 

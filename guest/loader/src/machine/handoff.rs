@@ -60,9 +60,7 @@ pub(crate) fn load(program: &Program<'_>, device_tree: &[u8], memory_end: u64) -
     kept.device_tree[..device_tree.len()].copy_from_slice(device_tree);
     let info = BootInfo {
         hardware_info: HardwareInfo {
-            // The kernel counts what lies before its own end as used RAM that it must leave room for; of the RAM
-            // that it is given, nothing does.
-            phys_addr_range: program.mapped_end()..memory_end,
+            phys_addr_range: 0..memory_end,
             serial_port_base: NonZeroU16::new(CONSOLE_PORT),
             device_tree: NonZeroU64::new(kept.device_tree.as_ptr() as u64),
         },

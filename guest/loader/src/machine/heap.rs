@@ -37,7 +37,9 @@ impl Room {
             total: memory.total(),
             end,
         };
-        let heap = room.take(HEAP_SIZE).ok_or_else(|| room.too_small(HEAP_SIZE))?;
+        let heap = room
+            .take(HEAP_SIZE)
+            .ok_or_else(|| room.too_small(room.lacking(HEAP_SIZE)))?;
         // SAFETY: `take` gives each byte to one caller, for ever.
         unsafe { HEAP.lock().init(heap.as_mut_ptr(), heap.len()) };
         Ok(room)
@@ -61,12 +63,16 @@ impl Room {
         self.end
     }
 
-    /// The error for something that would need `more` bytes than are free.
-    pub(crate) fn too_small(&self, more: u64) -> Error {
-        let free = self.end - KERNEL_BASE;
+    /// The error for something that `lacking` bytes are not there for.
+    pub(crate) fn too_small(&self, lacking: u64) -> Error {
         Error::Memory {
             have: self.total,
-            need: self.total + more.saturating_sub(free),
+            lacking,
         }
+    }
+
+    /// Bytes of `wanted` that are not free.
+    pub(crate) fn lacking(&self, wanted: u64) -> u64 {
+        wanted.saturating_sub(self.end - KERNEL_BASE)
     }
 }

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::pci::bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot};
+use virtio_drivers::transport::pci::bus::{
+    BarInfo, Command, ConfigurationAccess, DeviceFunction, MemoryBarType, PciRoot,
+};
 
 use super::port;
 use super::virtio::Identity;
@@ -28,6 +30,7 @@ const REGISTER_HEADER: u8 = 0x0c;
 const REGISTER_BUSES: u8 = 0x18;
 
 const NOTHING: u32 = 0xffff_ffff;
+const HEADER_DEVICE: u8 = 0;
 const HEADER_BRIDGE: u8 = 1;
 const HEADER_MULTI_FUNCTION: u8 = 1 << 7;
 
@@ -119,6 +122,84 @@ fn is_virtio(id: u32, wanted: DeviceType) -> bool {
         _ => return false,
     };
     vendor == VENDOR_VIRTIO && (device == transitional || device == 0x1040 + wanted as u32)
+}
+
+/// Gives addresses to the memory of devices whose firmware gave them none (qboot leaves that to the system). The
+/// kernel, which drives the network card, relies on it too.
+pub(crate) fn place_devices() {
+    // What PCs keep free for devices below their interrupt controllers.
+    const WINDOW: core::ops::Range<u64> = 0xf000_0000..0xfe00_0000;
+    let mut root = PciRoot::new(Ports);
+    let mut next = WINDOW.start;
+    for device in 0..DEVICES {
+        let mut functions = Vec::new();
+        scan(0, device, &mut |function, _, header| {
+            if header & !HEADER_MULTI_FUNCTION == HEADER_DEVICE {
+                functions.push(function);
+            }
+        });
+        for function in functions {
+            next = place(&mut root, function, next, WINDOW.end);
+        }
+    }
+}
+
+/// Places one device's memory from an address on; the next free address.
+fn place(root: &mut PciRoot<Ports>, device: DeviceFunction, mut next: u64, end: u64) -> u64 {
+    let (_, command) = root.get_status_command(device);
+    if command.intersects(Command::IO_SPACE | Command::MEMORY_SPACE) {
+        return next;
+    }
+    let Ok(bars) = root.bars(device) else { return next };
+    for (index, bar) in (0..).zip(bars) {
+        let Some(BarInfo::Memory {
+            address_type,
+            address: 0,
+            size,
+            ..
+        }) = bar
+        else {
+            continue;
+        };
+        let Some(start) = size
+            .checked_sub(1)
+            .map(|mask| (next + mask) & !mask)
+            .filter(|start| start + size <= end)
+        else {
+            continue;
+        };
+        match address_type {
+            MemoryBarType::Width64 => root.set_bar_64(device, index, start),
+            _ => root.set_bar_32(device, index, start as u32),
+        }
+        next = start + size;
+    }
+    root.set_command(device, command | Command::MEMORY_SPACE);
+    route_interrupt(device);
+    next
+}
+
+/// Tells a device's driver which interrupt it has, on the PC with a PIIX3 (`-M pc`): the four interrupt pins rotate
+/// from slot to slot over the four inputs of the PIIX3, which says which interrupt each of them is.
+fn route_interrupt(device: DeviceFunction) {
+    const PIIX3: DeviceFunction = DeviceFunction {
+        bus: 0,
+        device: 1,
+        function: 0,
+    };
+    const PIIX3_ID: u32 = 0x7000_8086;
+    const REGISTER_ROUTES: u8 = 0x60;
+    const REGISTER_INTERRUPT: u8 = 0x3c;
+    if Ports.read_word(PIIX3, REGISTER_ID) != PIIX3_ID {
+        return;
+    }
+    let [_, pin, rest @ ..] = Ports.read_word(device, REGISTER_INTERRUPT).to_le_bytes();
+    if let (Some(pin), Some(slot)) = (pin.checked_sub(1), device.device.checked_sub(1)) {
+        let routes = Ports.read_word(PIIX3, REGISTER_ROUTES).to_le_bytes();
+        let line = routes[usize::from(slot + pin) % routes.len()];
+        let register = u32::from_le_bytes([line, pin + 1, rest[0], rest[1]]);
+        Ports.write_word(device, REGISTER_INTERRUPT, register);
+    }
 }
 
 /// Makes a device ready to be driven.

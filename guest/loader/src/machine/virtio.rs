@@ -85,6 +85,7 @@ impl BlockDevice {
 
 /// The disks, in the order of their addresses.
 pub(crate) fn disks() -> Vec<DeviceFunction> {
+    pci::place_devices();
     pci::devices(DeviceType::Block)
 }
 
