@@ -1,0 +1,426 @@
+//! Stories of a guest in a virtual machine, from a real image: what it is told arrives, and how it ends is known.
+//!
+//! Each boots `guest/probe`, a program with one subcommand for each property. Run by `cargo xtask test`, or alone by
+//! `cargo test --release -p xtask --test boot -- --ignored`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use builder::compose::{ComposeRequest, compose};
+use builder::environment::Environment;
+use builder::event::Silent;
+use builder::libhermit::Libhermit;
+use builder::loader::build_loader;
+use builder::manifest::{self, Manifest, PackageName, Service};
+use builder::service::{ServiceSpec, build_services};
+use builder::session::Session;
+use builder::toolchain::GuestToolchain;
+use hermitage_boot::Reason;
+use launcher::{AcceleratorChoice, Entry, Error, GuestExit, RunRequest};
+
+/// Time for a boot; it takes 0.2 s on a quiet machine without KVM.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const BOTH_WAYS_IN: [Entry; 2] = [Entry::Direct, Entry::Disk];
+
+/// The probe's image, whose default is `probe hello` with `MODE=default`; composed once.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE
+        .get_or_init(|| compose_probe().unwrap_or_else(|error| panic!("cannot compose the probe: {error:?}")))
+}
+
+fn compose_probe() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let session = |workspace: PathBuf| Session {
+        workspace,
+        environment: Environment::read(),
+        observer: &Silent,
+    };
+    let main = session(root.to_owned());
+    let toolchain = GuestToolchain::provide(&main)?;
+    let libhermit = Libhermit::build(&main, &toolchain)?;
+    let loader = build_loader(&main, &toolchain)?;
+    // The probe is a workspace of its own.
+    let crate_dir = root.join("guest/probe");
+    let spec = ServiceSpec {
+        crate_dir: crate_dir.clone(),
+        bin: "probe".to_owned(),
+        features: vec![],
+    };
+    let built = build_services(&session(crate_dir.clone()), &toolchain, &libhermit, &[spec])?;
+    let binaries = built
+        .into_iter()
+        .map(|binary| (binary.name, binary.path))
+        .collect();
+    let manifest = Manifest {
+        folder: crate_dir.clone(),
+        name: PackageName::new("probe").unwrap(),
+        title: "Probe".to_owned(),
+        author: "Hermitage".to_owned(),
+        version: None,
+        description: None,
+        services: vec![Service {
+            crate_dir,
+            bin: "probe".to_owned(),
+            features: vec![],
+            role: "probe".to_owned(),
+        }],
+        files: vec![],
+        default: Some(manifest::Command {
+            arguments: vec!["probe".to_owned(), "hello".to_owned()],
+            environment: BTreeMap::from([("MODE".to_owned(), "default".to_owned())]),
+        }),
+        size: None,
+    };
+    let request = ComposeRequest {
+        manifest: &manifest,
+        out_dir: Path::new(env!("CARGO_TARGET_TMPDIR")),
+        loader: &loader,
+        binaries: &binaries,
+    };
+    Ok(compose(&request, &Silent)?.path)
+}
+
+/// What was seen of a guest.
+#[derive(Debug)]
+struct Seen {
+    exit: GuestExit,
+    console: String,
+}
+
+impl Seen {
+    /// Why the guest ended, and its code.
+    fn end(&self) -> Option<(Reason, u8)> {
+        match &self.exit {
+            GuestExit::Ended(end) => Some((end.reason, end.code)),
+            _ => None,
+        }
+    }
+}
+
+fn request(image: &Path, entry: Entry, command: &str) -> RunRequest {
+    RunRequest {
+        command: (!command.is_empty()).then(|| command.to_owned()),
+        entry,
+        accelerator: AcceleratorChoice::Tcg,
+        ..RunRequest::new(image, "probe".parse().unwrap())
+    }
+}
+
+/// Boots a guest and waits for its end. `None` if it did not come in time.
+fn boot(request: &RunRequest) -> Result<Option<Seen>, Error> {
+    let root = tempfile::tempdir().unwrap();
+    let machine = launcher::plan(request)?.start(root.path(), io::sink())?;
+    let exit = machine.wait_for(DEADLINE);
+    let console = String::from_utf8_lossy(&machine.console()?).into_owned();
+    match exit {
+        Some(exit) => Ok(Some(Seen { exit, console })),
+        None => {
+            eprintln!("no end within {DEADLINE:?}; the console so far:\n{console}");
+            Ok(None)
+        }
+    }
+}
+
+fn seen(request: &RunRequest) -> Seen {
+    boot(request).unwrap().expect("the guest ends in time")
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn the_images_default_command_runs() {
+    for entry in BOTH_WAYS_IN {
+        let seen = seen(&request(image(), entry, ""));
+        assert_eq!(seen.exit.code(), 0, "{entry:?} {seen:?}");
+        assert_eq!(seen.console, "hello\n", "{entry:?}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn arguments_and_environment_arrive_intact() {
+    let arguments = [
+        "probe",
+        "echo",
+        "a b",
+        "it's \"so\"",
+        "two\nlines",
+        "",
+        "ünï",
+        "\\",
+        "$HOME `x` *",
+        "a,b=c",
+        "--",
+        "\x01\x7f",
+    ];
+    let mut environment = BTreeMap::from([
+        ("MODE", "given".to_owned()),
+        ("QUOTED", "a 'b' \"c\"\n,d=e".to_owned()),
+        ("EMPTY", String::new()),
+        ("BIG", "0123456789abcdef".repeat(64 * 1024 / 16)),
+    ]);
+    let mut expected: Vec<_> = arguments
+        .iter()
+        .map(|argument| format!("argument {}", argument.as_bytes().escape_ascii()))
+        .collect();
+    for (name, value) in &environment {
+        expected.push(format!("environment {name}={}", value.as_bytes().escape_ascii()));
+    }
+    for entry in BOTH_WAYS_IN {
+        let request = RunRequest {
+            environment: environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}").parse().unwrap())
+                .collect(),
+            ..request(image(), entry, &shell_words::join(arguments))
+        };
+        let seen = seen(&request);
+        assert_eq!(seen.exit.code(), 0, "{entry:?}: {:?}", seen.exit);
+        let lines: Vec<_> = seen.console.lines().collect();
+        assert_eq!(lines, expected, "{entry:?}");
+    }
+
+    // Without a variable of that name the image's own stands.
+    environment.remove("MODE");
+    let seen = seen(&request(image(), Entry::Direct, "probe echo"));
+    assert_eq!(
+        seen.console,
+        "argument probe\nargument echo\nenvironment MODE=default\n"
+    );
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn each_exit_code_arrives() {
+    for entry in BOTH_WAYS_IN {
+        for code in [0, 1, 2, 101, 255] {
+            let seen = seen(&request(image(), entry, &format!("probe exit {code}")));
+            assert_eq!(seen.end(), Some((Reason::Exit, code)), "{entry:?}: {seen:?}");
+            assert_eq!(seen.console, "", "{entry:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn each_bad_end_is_known_and_said_on_the_console() {
+    for (property, reason, words) in [
+        ("panic", Reason::Panic, "two lines"),
+        ("abort", Reason::Abort, "abort"),
+        ("out-of-memory", Reason::OutOfMemory, "out-of-memory"),
+        ("null", Reason::Fault, "page fault"),
+        ("read", Reason::Fault, "page fault"),
+        ("jump", Reason::Fault, "page fault"),
+        ("non-canonical", Reason::Fault, "general protection"),
+        ("divide", Reason::Fault, "divide"),
+        ("invalid-opcode", Reason::Fault, "invalid opcode"),
+        ("stack-overflow", Reason::Fault, "stack"),
+    ] {
+        for entry in BOTH_WAYS_IN {
+            let seen = seen(&request(image(), entry, &format!("probe {property}")));
+            assert_eq!(
+                seen.end(),
+                Some((reason, reason.code())),
+                "{property} {entry:?}: {seen:?}"
+            );
+            assert!(seen.console.contains(words), "{property} {entry:?}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_role_that_is_not_there_names_those_that_are() {
+    for entry in BOTH_WAYS_IN {
+        let seen = seen(&request(image(), entry, "nobody at home"));
+        assert_eq!(seen.end(), Some((Reason::NoSuchRole, 127)), "{entry:?}: {seen:?}");
+        assert!(seen.console.contains("`nobody`"), "{seen:?}");
+        assert!(seen.console.contains("probe"), "{seen:?}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn the_console_is_complete_however_fast_the_guest_ends() {
+    const LENGTH: usize = 300_000;
+    let expected: String = (b'a'..=b'z').map(char::from).cycle().take(LENGTH).collect();
+    for entry in BOTH_WAYS_IN {
+        let seen = seen(&request(image(), entry, &format!("probe write {LENGTH}")));
+        assert_eq!(seen.exit.code(), 0, "{entry:?}: {:?}", seen.exit);
+        assert!(
+            seen.console == expected,
+            "{entry:?}: {} bytes",
+            seen.console.len()
+        );
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn chance_is_real_or_refused() {
+    let entropy = || {
+        let seen = seen(&request(image(), Entry::Direct, "probe entropy"));
+        assert_eq!(seen.exit.code(), 0, "{seen:?}");
+        seen.console
+    };
+    assert_ne!(entropy(), entropy());
+
+    for entry in BOTH_WAYS_IN {
+        let seen = seen(&RunRequest {
+            cpu_model: Some("max,-rdrand,-rdseed".to_owned()),
+            ..request(image(), entry, "")
+        });
+        assert_eq!(seen.end(), Some((Reason::Boot, 126)), "{entry:?}: {seen:?}");
+        assert!(
+            seen.console.contains("no source of entropy"),
+            "{entry:?}: {seen:?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn too_little_memory_is_said_with_what_is_needed() {
+    for entry in BOTH_WAYS_IN {
+        let request = |memory: u32| RunRequest {
+            memory: format!("{memory}M").parse().unwrap(),
+            ..request(image(), entry, "")
+        };
+        let smallest =
+            (launcher::Memory::MIN.mib()..64).find(|&memory| seen(&request(memory)).exit.code() == 0);
+        let smallest = smallest.expect("64 MB are enough");
+        eprintln!("smallest memory, {entry:?}: {smallest} MB");
+        assert!(smallest <= 32);
+        for memory in launcher::Memory::MIN.mib()..smallest {
+            let seen = seen(&request(memory));
+            assert!(
+                matches!(seen.end(), Some((Reason::Boot, 126))),
+                "{memory} MB: {seen:?}"
+            );
+            assert!(seen.console.contains("memory"), "{memory} MB: {seen:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn the_command_line_passes_output_and_code_on() {
+    let root = tempfile::tempdir().unwrap();
+    for (entry, command, code, stdout) in [
+        ("direct", "probe hello", 0, "hello\n"),
+        ("disk", "probe hello", 0, "hello\n"),
+        ("direct", "probe exit 42", 42, ""),
+        ("disk", "probe exit 42", 42, ""),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["run", "--accel", "tcg", "--entry", entry, "-e", command])
+            .arg(image())
+            .env("HERMITAGE_ROOT", root.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{entry} {command}: {output:?}");
+        assert_eq!(output.stdout, stdout.as_bytes(), "{entry} {command}");
+        assert_eq!(output.stderr, b"", "{entry} {command}");
+    }
+}
+
+/// Bytes that are overwritten at once.
+const BLOCK: usize = 4096;
+
+/// Overwrites each block of the image that is in use, one at a time: the guest runs all the same, or it is said
+/// what is wrong. It never hangs, and never ends without a word.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_damaged_block_never_hangs_the_boot() {
+    let intact = fs::read(image()).unwrap();
+    let blocks: Vec<_> = (0..intact.len().div_ceil(BLOCK))
+        .filter(|at| {
+            intact
+                .chunks(BLOCK)
+                .nth(*at)
+                .is_some_and(|block| block.iter().any(|&byte| byte != 0))
+        })
+        .collect();
+    let tasks: Vec<_> = blocks
+        .iter()
+        .flat_map(|&block| BOTH_WAYS_IN.map(|entry| (block, entry)))
+        .collect();
+    for entry in BOTH_WAYS_IN {
+        assert_eq!(
+            damaged(&intact, None, entry),
+            Ok("ran"),
+            "the undamaged image runs"
+        );
+    }
+
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let results: Vec<_> = thread::scope(|scope| {
+        let work = || {
+            let mut results = Vec::new();
+            while let Some(&(block, entry)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                results.push((block, entry, damaged(&intact, Some(block), entry)));
+            }
+            results
+        };
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
+    });
+
+    let mut counts = BTreeMap::new();
+    let mut failures = Vec::new();
+    for (block, entry, result) in results {
+        match result {
+            Ok(kind) => *counts.entry(kind).or_insert(0) += 1,
+            Err(what) => failures.push(format!("block {block}, {entry:?}: {what}")),
+        }
+    }
+    eprintln!("{} blocks, both ways in: {counts:?}", blocks.len());
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    // Most of an image is programs, and no damage to those goes unseen.
+    assert!(counts["the guest said so"] > counts["ran"], "{counts:?}");
+}
+
+/// What becomes of an image with a damaged block.
+fn damaged(intact: &[u8], block: Option<usize>, entry: Entry) -> Result<&'static str, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.qcow2");
+    let mut bytes = intact.to_vec();
+    if let Some(block) = block {
+        let end = bytes.len().min((block + 1) * BLOCK);
+        for byte in &mut bytes[block * BLOCK..end] {
+            *byte ^= 0xa5;
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    let seen = match boot(&request(&path, entry, "")) {
+        Err(Error::Disk(_)) => return Ok("the launcher said so"),
+        Err(other) => return Err(format!("another error: {other}")),
+        Ok(None) => return Err("hangs".to_owned()),
+        Ok(Some(seen)) => seen,
+    };
+    match (&seen.exit, seen.end()) {
+        (_, Some((Reason::Exit, 0))) if seen.console == "hello\n" => Ok("ran"),
+        (_, Some((Reason::Boot | Reason::NoSuchRole, _))) if !seen.console.is_empty() => {
+            Ok("the guest said so")
+        }
+        (GuestExit::Lost(words), _) if words.starts_with("QEMU failed: ") => Ok("QEMU said so"),
+        _ => Err(format!("{seen:?}")),
+    }
+}
