@@ -117,3 +117,116 @@ fn partition(sectors: u64, entries: &[u8], wanted: &layout::Partition) -> Result
         _ => Err(Error::Damaged),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use gpt_disk_types::{Crc32, GptPartitionType, LbaLe, U32Le};
+
+    use super::*;
+    use crate::disk::DeviceFailed;
+
+    const SECTORS: u64 = 4096;
+    const TABLE: u64 = 32;
+
+    struct Memory(Vec<u8>);
+
+    impl Sectors for &Memory {
+        fn count(&self) -> u64 {
+            self.0.len() as u64 / SECTOR
+        }
+
+        fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<(), DeviceFailed> {
+            buffer.copy_from_slice(&self.0[(sector * SECTOR) as usize..][..buffer.len()]);
+            Ok(())
+        }
+    }
+
+    fn found(disk: &Memory) -> Result<Partitions, Error> {
+        find(&Disk::new(disk))
+    }
+
+    fn entry(partition: &layout::Partition, last: u64) -> GptPartitionEntry {
+        let mut entry = GptPartitionEntry {
+            partition_type_guid: GptPartitionType(Guid::parse_or_panic(partition.type_guid)),
+            starting_lba: LbaLe::from_u64(partition.first),
+            ending_lba: LbaLe::from_u64(last),
+            ..GptPartitionEntry::default()
+        };
+        let name: Vec<u8> = partition.name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        entry.name.0[..name.len()].copy_from_slice(&name);
+        entry
+    }
+
+    /// A disk with an image's table and its backup.
+    fn disk(root_end: u64) -> Memory {
+        let entries = [
+            entry(&layout::LOADER, 1087),
+            entry(&layout::BOOT_CONFIG, 1599),
+            entry(&layout::ROOT, root_end),
+        ];
+        let mut table: Vec<u8> = entries
+            .iter()
+            .flat_map(|entry| bytemuck::bytes_of(entry).to_vec())
+            .collect();
+        table.resize(MAX_ENTRIES as usize * ENTRY, 0);
+        let mut disk = vec![0; (SECTORS * SECTOR) as usize];
+        for (at, table_at) in [(PRIMARY, 2), (SECTORS - 1, SECTORS - 1 - TABLE)] {
+            let mut header = GptHeader {
+                my_lba: LbaLe::from_u64(at),
+                partition_entry_lba: LbaLe::from_u64(table_at),
+                number_of_partition_entries: U32Le::from_u32(MAX_ENTRIES),
+                partition_entry_array_crc32: Crc32(U32Le::from_u32(CRC32.checksum(&table))),
+                ..GptHeader::default()
+            };
+            header.update_header_crc32();
+            let bytes = bytemuck::bytes_of(&header);
+            disk[(at * SECTOR) as usize..][..bytes.len()].copy_from_slice(bytes);
+            disk[(table_at * SECTOR) as usize..][..table.len()].copy_from_slice(&table);
+        }
+        Memory(disk)
+    }
+
+    #[test]
+    fn finds_the_partitions_where_the_layout_puts_them() {
+        let partitions = found(&disk(4000)).unwrap();
+        assert_eq!(partitions.boot_config.start, layout::BOOT_CONFIG.first * SECTOR);
+        assert_eq!(partitions.boot_config.size, 512 * SECTOR);
+        assert_eq!(partitions.root.start, layout::ROOT.first * SECTOR);
+        assert_eq!(partitions.root.size, (4000 - 2048 + 1) * SECTOR);
+    }
+
+    #[test]
+    fn takes_the_backup_whichever_byte_of_the_table_is_damaged() {
+        let whole = disk(4000);
+        let expected = found(&whole);
+        let header = SECTOR as usize..SECTOR as usize + size_of::<GptHeader>();
+        let table = 2 * SECTOR as usize..2 * SECTOR as usize + 3 * ENTRY;
+        for at in header.chain(table) {
+            let mut damaged = Memory(whole.0.clone());
+            damaged.0[at] ^= 0x40;
+            assert_eq!(found(&damaged), expected, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn says_that_both_tables_are_damaged() {
+        let mut damaged = disk(4000);
+        for at in [2 * SECTOR, (SECTORS - 1 - TABLE) * SECTOR] {
+            damaged.0[at as usize] ^= 1;
+        }
+        assert_eq!(found(&damaged), Err(Error::Damaged));
+    }
+
+    #[test]
+    fn says_what_a_disk_lacks() {
+        assert_eq!(found(&Memory(vec![0; 1 << 20])), Err(Error::NoTable));
+        assert!(matches!(found(&Memory(Vec::new())), Err(Error::Disk(_))));
+        assert_eq!(
+            found(&disk(SECTORS)),
+            Err(Error::Damaged),
+            "a partition beyond the disk's end"
+        );
+    }
+}

@@ -1,8 +1,9 @@
 //! The time-stamp counter, and its frequency.
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
+use core::arch::x86_64::_rdtsc;
 
+use super::cpu::cpuid;
 use super::port;
 
 /// The counter now.
@@ -18,24 +19,14 @@ pub(crate) fn khz() -> u32 {
 
 /// CPUID 0x15: counter and crystal clock as a ratio, and the crystal's frequency.
 fn from_crystal() -> Option<u32> {
-    const LEAF: u32 = 0x15;
-    // SAFETY: every x86-64 CPU has the instruction; leaf 0 tells which leaves there are.
-    let leaf = unsafe { (__cpuid(0).eax >= LEAF).then(|| __cpuid_count(LEAF, 0))? };
+    let leaf = cpuid(0x15, 0);
     let hz = u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax).max(1);
     u32::try_from(hz / 1000).ok().filter(|khz| *khz != 0)
 }
 
 /// The leaf in which VMware, and KVM after it, tell the frequency in kHz.
 fn from_hypervisor() -> Option<u32> {
-    const BASE: u32 = 0x4000_0000;
-    const TIMING: u32 = 0x4000_0010;
-    const HYPERVISOR: u32 = 1 << 31;
-    // SAFETY: as in `from_crystal`; a bit in leaf 1 tells that there are hypervisor leaves.
-    let khz = unsafe {
-        let leaves = __cpuid(1).ecx & HYPERVISOR != 0 && __cpuid(BASE).eax >= TIMING;
-        leaves.then(|| __cpuid(TIMING).eax)?
-    };
-    Some(khz).filter(|khz| *khz != 0)
+    Some(cpuid(0x4000_0010, 0).eax).filter(|khz| *khz != 0)
 }
 
 const PIT_CHANNEL_2: u16 = 0x42;

@@ -1,8 +1,8 @@
 //! Random numbers: from the CPU, or from a virtio device.
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
 
+use super::cpu::cpuid;
 use super::virtio;
 use hermitage_loader::error::Error;
 
@@ -25,11 +25,8 @@ pub(crate) fn seed<const N: usize>() -> Result<[u8; N], Error> {
 fn from_cpu(bytes: &mut [u8]) -> bool {
     const RDRAND: u32 = 1 << 30;
     const RDSEED: u32 = 1 << 18;
-    // SAFETY: every x86-64 CPU has the instruction.
-    let (has_rdrand, has_rdseed) = unsafe {
-        let has_seed = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & RDSEED != 0;
-        (__cpuid(1).ecx & RDRAND != 0, has_seed)
-    };
+    let has_rdrand = cpuid(1, 0).ecx & RDRAND != 0;
+    let has_rdseed = cpuid(7, 0).ebx & RDSEED != 0;
     bytes.chunks_mut(size_of::<u64>()).all(|chunk| {
         let number = has_rdseed
             .then(rdseed)

@@ -3,11 +3,12 @@
 //! - [`protocol`]: what the way in told;
 //! - [`heap`], [`paging`], [`interrupts`]: memory, and what happens when an access to it is wrong;
 //! - [`port`], [`uart`], [`fw_cfg`], [`pci`], [`virtio`], [`acpi`]: devices;
-//! - [`clock`], [`timeline`], [`entropy`]: time and chance;
+//! - [`cpu`], [`clock`], [`timeline`], [`entropy`]: what the CPU says, time and chance;
 //! - [`handoff`]: the jump into the kernel; [`end`]: the other way out.
 
 pub(crate) mod acpi;
 pub(crate) mod clock;
+pub(crate) mod cpu;
 pub(crate) mod end;
 pub(crate) mod entropy;
 pub(crate) mod fw_cfg;

@@ -77,10 +77,10 @@ pub(crate) fn kernel_tables(end: u64) -> u64 {
     upper.0[0] = address(directory) | PRESENT_WRITABLE;
     directory.0[0] = address(small) | PRESENT_WRITABLE;
     for (index, entry) in small.0.iter_mut().enumerate().skip(1) {
-        *entry = index as u64 * PAGE | PRESENT_WRITABLE;
+        *entry = (index as u64 * PAGE) | PRESENT_WRITABLE;
     }
     for index in 1..(end / LARGE_PAGE) as usize {
-        directory.0[index] = index as u64 * LARGE_PAGE | PRESENT_WRITABLE | LARGE;
+        directory.0[index] = (index as u64 * LARGE_PAGE) | PRESENT_WRITABLE | LARGE;
     }
     address(top)
 }

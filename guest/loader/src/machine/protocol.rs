@@ -59,7 +59,7 @@ unsafe fn plain_entries(first: *const u8, count: usize) -> impl Iterator<Item = 
     const ENTRY: usize = 24;
     // SAFETY: the callers pass as many entries as the protocol says.
     let bytes = unsafe { slice::from_raw_parts(first, (count * ENTRY).min(MAX_MAP)) };
-    bytes.chunks_exact(ENTRY).map(|bytes| entry(bytes))
+    bytes.chunks_exact(ENTRY).map(entry)
 }
 
 /// An entry that starts with base, length, type.
