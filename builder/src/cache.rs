@@ -81,17 +81,18 @@ impl Cache {
         Ok(Self { root })
     }
 
-    /// The result of a build: `build/<kind>-<digest>`. If it is not there, `make` makes it, under the lock of its kind,
+    /// The result of a build: `build/<kind>-<digest><suffix>`. If it is not there, `make` makes it, under the lock of its kind,
     /// and the oldest results of that kind beyond [`KEPT`] are removed.
     pub(crate) fn result<E: From<CacheError>>(
         &self,
         kind: &str,
         digest: &str,
+        suffix: &str,
         observer: &dyn Observer,
         make: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<(PathBuf, Outcome), E> {
         let kinds = self.path("build").join(kind);
-        let entry = suffixed(&kinds, &format!("-{digest}"));
+        let entry = suffixed(&kinds, &format!("-{digest}{suffix}"));
         if entry.exists() {
             return Ok((entry, Outcome::Cached));
         }
@@ -300,7 +301,7 @@ mod tests {
         let result = |digest: &str| {
             let make = |staged: &Path| fs::write(staged, digest).map_err(failed("write", staged));
             cache
-                .result::<CacheError>("thing", digest, &Silent, make)
+                .result::<CacheError>("thing", digest, ".x", &Silent, make)
                 .unwrap()
         };
         let other = cache.path("build/other-1");

@@ -98,7 +98,8 @@ impl Libhermit {
                 let built = compile(session, toolchain, &package)?;
                 rename_symbols(session, toolchain, &built, staged)
             };
-            let (archive, outcome) = cache.result("libhermit", &inputs.finish(), session.observer, make)?;
+            let (archive, outcome) =
+                cache.result("libhermit", &inputs.finish(), ".a", session.observer, make)?;
             Ok::<_, LibhermitError>((Self { archive, wraps }, outcome))
         })
     }

@@ -85,7 +85,7 @@ pub fn build_loader(
         }
         let cache = Cache::new(&session.environment)?;
         let make = |staged: &Path| compile(session, toolchain, staged);
-        let (entry, outcome) = cache.result("loader", &inputs.finish(), session.observer, make)?;
+        let (entry, outcome) = cache.result("loader", &inputs.finish(), "", session.observer, make)?;
         Ok((read(&entry)?, outcome))
     })
 }

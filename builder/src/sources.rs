@@ -131,7 +131,9 @@ impl Layout {
             return Ok(name);
         }
 
+        // The workspace around them has these.
         manifest.remove("workspace");
+        manifest.remove("profile");
         if role == Role::Dependency {
             manifest.remove("dev-dependencies");
         }
