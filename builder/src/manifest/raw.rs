@@ -186,8 +186,13 @@ impl<'a> Fields<'a> {
 
     fn required(&self, key: &str) -> Result<Text, ManifestError> {
         self.text(key)?.ok_or_else(|| {
-            self.source
-                .wrong(self.node.span(), format!("{} needs `{key}`", self.what))
+            // The parser says that a mapping starts behind its first key.
+            let start = self
+                .node
+                .keys()
+                .next()
+                .map_or(self.node.span(), |first| first.span());
+            self.source.wrong(start, format!("{} needs `{key}`", self.what))
         })
     }
 
