@@ -276,3 +276,6 @@ fn add(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
