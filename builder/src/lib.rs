@@ -4,10 +4,14 @@
 //! flows one way through plain values. The library never prints and never exits: it tells an
 //! [`event::Observer`] what happens, and returns values and errors; an error's advice is its `hint()`.
 //!
-//! - the guest toolchain, and the compile stages that use it;
-//! - composition of the image.
+//! - [`manifest`]: `package.yaml`, checked; [`package`]: all stages of a package in order;
+//! - [`toolchain`]: the Rust 1.85.0 that compiles guests, found or provided on first use;
+//! - [`libhermit`] (from the source that [`kernel`] prepares), [`loader`], [`service`]: the compile stages, each made
+//!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
+//! - [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
+//! - [`session`], [`environment`], [`event`], [`cache`], [`process`]: what all of them stand on.
 //!
-//! It does not own how an image is run; that is the launcher's.
+//! It does not own how an image is run; that is the launcher's. Start reading at [`package`].
 
 pub mod cache;
 pub mod cargo;

@@ -1,4 +1,4 @@
-//! Other programs: a command is a value first ([`Invocation`]), can be shown as a user would type it, and is then
+//! Other programs: a command is a value first (`Invocation`), can be shown as a user would type it, and is then
 //! run in a scrubbed environment with its output captured. It knows nothing of what the programs do.
 
 use std::collections::BTreeMap;

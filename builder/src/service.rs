@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cache::{self, CacheError, Lock, Staged, failed};
 use crate::cargo::{Artifact, CargoError, GuestCargo, remapped_paths};
@@ -197,6 +197,7 @@ fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, Se
     let _lock = Lock::take(&folder, "the folder of libraries", session.observer)?;
     if fs::read_link(&link).ok().as_ref() != Some(&libhermit.archive) {
         cache::remove(&link)?;
+        remove_dangling(&folder)?;
         symlink(&libhermit.archive, &link).map_err(failed("create", &link))?;
     }
     let archive = link.strip_prefix(&session.workspace).unwrap_or(&link);
@@ -212,6 +213,15 @@ fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, Se
     );
     // A JSON array of strings is a TOML array of strings.
     Ok(serde_json::Value::from(flags).to_string())
+}
+
+/// Removes links to archives that the cache no longer has.
+fn remove_dangling(folder: &Path) -> Result<(), CacheError> {
+    fs::read_dir(folder)
+        .map_err(failed("read", folder))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|link| !link.exists())
+        .try_for_each(|link| cache::remove(&link))
 }
 
 /// Makes the file for the image, without symbols and sealed, unless it is there, made from this very binary. Times of

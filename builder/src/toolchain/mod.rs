@@ -3,10 +3,10 @@
 //! Looked at in this order:
 //! 1. the sysroot that `HERMITAGE_GUEST_TOOLCHAIN` names, and then nothing else;
 //! 2. what an earlier run put into the cache;
-//! 3. [`rustup`]: an installed 1.85.0 with the components; else rustup installs it, where the user lets it;
-//! 4. [`debian`]: packages of Debian or Ubuntu, unpacked into the cache without root.
+//! 3. `rustup`: an installed 1.85.0 with the components; else rustup installs it, where the user lets it;
+//! 4. `debian`: packages of Debian or Ubuntu, unpacked into the cache without root.
 //!
-//! Whatever the origin, [`check`] decides whether a folder is a guest toolchain. An install is made in a temporary
+//! Whatever the origin, `check` decides whether a folder is a guest toolchain. An install is made in a temporary
 //! folder under a lock and appears by a rename, when it passed that check.
 //!
 //! It does not own how the toolchain is used; that is [`crate::cargo`].

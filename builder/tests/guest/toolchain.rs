@@ -1,12 +1,10 @@
 //! The guest toolchain is found or provided, and never half of it.
 
-mod machine;
-
 use std::{fs, thread};
 
+use crate::machine::{Machine, rustc, write_toolchain};
 use builder::event::{Event, Unit};
 use builder::toolchain::{Defect, Origin, Status, ToolchainError, probe};
-use machine::{Machine, rustc, write_toolchain};
 
 #[test]
 fn lets_rustup_install_by_this_very_command_and_only_once() {

@@ -130,6 +130,19 @@ esac"#,
         self.path("cache/toolchain/1.85.0-packages")
     }
 
+    /// Writes a file in the machine's folder, which is also its workspace.
+    pub(crate) fn file(&self, name: &str, content: &str) {
+        let file = self.path(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+
+    /// A shell script for one of the tools in the toolchain at `sysroot`.
+    pub(crate) fn tool(&self, name: &str, script: &str) {
+        let tools = self.path("sysroot/lib/rustlib/x86_64-unknown-linux-gnu/bin");
+        write_program(&tools.join(name), &format!("#!/bin/sh\n{script}\n"));
+    }
+
     /// A shell script in `PATH`; it writes down its arguments first. `@` stands for the machine's folder.
     pub(crate) fn program(&self, name: &str, script: &str) {
         let script = format!("#!/bin/sh\necho \"{name} $*\" >> @/log\n{script}\n");
