@@ -112,18 +112,18 @@ fn given_command(line: &[u8]) -> Result<Option<Command>, Error> {
 
 /// The first disk with an image on it.
 fn find_disk() -> Result<(Disk<BlockDevice>, Partitions), Error> {
-    let devices = virtio::disks();
-    let mut failure = if devices.is_empty() {
-        Error::NoDisk
-    } else {
-        Error::UnusableDisk
-    };
-    for device in devices.into_iter().filter_map(BlockDevice::open) {
-        let disk = Disk::new(device);
-        match gpt::find(&disk) {
-            Ok(partitions) => return Ok((disk, partitions)),
-            Err(_) if matches!(failure, Error::NoImage(_)) => {}
-            Err(error) => failure = Error::NoImage(error),
+    let mut failure = Error::NoDisk;
+    for device in virtio::disks() {
+        let error = match device.map(Disk::new) {
+            None => Error::UnusableDisk,
+            Some(disk) => match gpt::find(&disk) {
+                Ok(partitions) => return Ok((disk, partitions)),
+                Err(error) => Error::NoImage(error),
+            },
+        };
+        // What is said is what is wrong with the first disk.
+        if matches!(failure, Error::NoDisk) {
+            failure = error;
         }
     }
     Err(failure)

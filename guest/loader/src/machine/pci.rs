@@ -66,8 +66,31 @@ impl ConfigurationAccess for Ports {
     }
 }
 
-/// The virtio devices of one type, in the order of their addresses, buses behind bridges included.
-pub(crate) fn devices(wanted: DeviceType) -> Vec<DeviceFunction> {
+/// A function of a device.
+#[derive(Clone, Copy)]
+struct Function {
+    address: DeviceFunction,
+    id: u32,
+    header: u8,
+}
+
+/// The virtio devices of one type, in the order of their addresses, buses behind bridges included, ready to be
+/// driven.
+pub(crate) fn devices(wanted: DeviceType) -> impl Iterator<Item = Option<PciTransport>> {
+    let functions = functions();
+    let found: Vec<_> = functions
+        .iter()
+        .filter(|function| is_virtio(function.id, wanted))
+        .copied()
+        .collect();
+    if found.iter().any(|function| !is_placed(function.address)) {
+        place_devices(&functions);
+    }
+    found.into_iter().map(|function| transport(function.address))
+}
+
+/// All functions there are.
+fn functions() -> Vec<Function> {
     let mut found = Vec::new();
     let mut buses = vec![0];
     // Each bus is visited once, in whatever way bridges are set up.
@@ -75,42 +98,35 @@ pub(crate) fn devices(wanted: DeviceType) -> Vec<DeviceFunction> {
     while let Some(&bus) = buses.get(next) {
         next += 1;
         for device in 0..DEVICES {
-            scan(bus, device, &mut |function, id, header| {
-                if is_virtio(id, wanted) {
-                    found.push(function);
+            let mut count = 1;
+            let mut function = 0;
+            while function < count {
+                let address = DeviceFunction {
+                    bus,
+                    device,
+                    function,
+                };
+                function += 1;
+                let id = Ports.read_word(address, REGISTER_ID);
+                if id == NOTHING {
+                    continue;
                 }
-                if header & !HEADER_MULTI_FUNCTION == HEADER_BRIDGE {
-                    let [_, behind, ..] = Ports.read_word(function, REGISTER_BUSES).to_le_bytes();
+                let [_, _, header, _] = Ports.read_word(address, REGISTER_HEADER).to_le_bytes();
+                if header & HEADER_MULTI_FUNCTION != 0 {
+                    count = FUNCTIONS;
+                }
+                let header = header & !HEADER_MULTI_FUNCTION;
+                if header == HEADER_BRIDGE {
+                    let [_, behind, ..] = Ports.read_word(address, REGISTER_BUSES).to_le_bytes();
                     if !buses.contains(&behind) {
                         buses.push(behind);
                     }
                 }
-            });
+                found.push(Function { address, id, header });
+            }
         }
     }
     found
-}
-
-/// Calls `visit` with each function of a device, its identity and its header's type.
-fn scan(bus: u8, device: u8, visit: &mut impl FnMut(DeviceFunction, u32, u8)) {
-    let mut functions = 1;
-    let mut function = 0;
-    while function < functions {
-        let address = DeviceFunction {
-            bus,
-            device,
-            function,
-        };
-        let id = Ports.read_word(address, REGISTER_ID);
-        if id != NOTHING {
-            let [_, _, header, _] = Ports.read_word(address, REGISTER_HEADER).to_le_bytes();
-            if function == 0 && header & HEADER_MULTI_FUNCTION != 0 {
-                functions = FUNCTIONS;
-            }
-            visit(address, id, header);
-        }
-        function += 1;
-    }
 }
 
 /// Whether an identity is that of a virtio device of a type: transitional, or modern (virtio 1.2, 4.1.2).
@@ -124,22 +140,22 @@ fn is_virtio(id: u32, wanted: DeviceType) -> bool {
     vendor == VENDOR_VIRTIO && (device == transitional || device == 0x1040 + wanted as u32)
 }
 
+/// Whether firmware gave a device its addresses.
+fn is_placed(device: DeviceFunction) -> bool {
+    let (_, command) = PciRoot::new(Ports).get_status_command(device);
+    command.intersects(Command::IO_SPACE | Command::MEMORY_SPACE)
+}
+
 /// Gives addresses to the memory of devices whose firmware gave them none (qboot leaves that to the system). The
 /// kernel, which drives the network card, relies on it too.
-pub(crate) fn place_devices() {
+fn place_devices(functions: &[Function]) {
     // What PCs keep free for devices below their interrupt controllers.
     const WINDOW: core::ops::Range<u64> = 0xf000_0000..0xfe00_0000;
     let mut root = PciRoot::new(Ports);
     let mut next = WINDOW.start;
-    for device in 0..DEVICES {
-        let mut functions = Vec::new();
-        scan(0, device, &mut |function, _, header| {
-            if header & !HEADER_MULTI_FUNCTION == HEADER_DEVICE {
-                functions.push(function);
-            }
-        });
-        for function in functions {
-            next = place(&mut root, function, next, WINDOW.end);
+    for function in functions {
+        if function.header == HEADER_DEVICE && function.address.bus == 0 && !is_placed(function.address) {
+            next = place(&mut root, function.address, next, WINDOW.end);
         }
     }
 }
@@ -147,9 +163,6 @@ pub(crate) fn place_devices() {
 /// Places one device's memory from an address on; the next free address.
 fn place(root: &mut PciRoot<Ports>, device: DeviceFunction, mut next: u64, end: u64) -> u64 {
     let (_, command) = root.get_status_command(device);
-    if command.intersects(Command::IO_SPACE | Command::MEMORY_SPACE) {
-        return next;
-    }
     let Ok(bars) = root.bars(device) else { return next };
     for (index, bar) in (0..).zip(bars) {
         let Some(BarInfo::Memory {
@@ -203,7 +216,7 @@ fn route_interrupt(device: DeviceFunction) {
 }
 
 /// Makes a device ready to be driven.
-pub(crate) fn transport(device: DeviceFunction) -> Option<PciTransport> {
+fn transport(device: DeviceFunction) -> Option<PciTransport> {
     let mut root = PciRoot::new(Ports);
     let (_, command) = root.get_status_command(device);
     let decode = Command::IO_SPACE | Command::MEMORY_SPACE;

@@ -4,7 +4,6 @@
 //! and nothing else.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
-use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
@@ -12,7 +11,6 @@ use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::pci::bus::DeviceFunction;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use super::{paging, pci};
@@ -76,24 +74,16 @@ impl Sectors for BlockDevice {
     }
 }
 
-impl BlockDevice {
-    /// Takes a device into use.
-    pub(crate) fn open(device: DeviceFunction) -> Option<Self> {
-        VirtIOBlk::new(pci::transport(device)?).ok().map(Self)
-    }
-}
-
-/// The disks, in the order of their addresses.
-pub(crate) fn disks() -> Vec<DeviceFunction> {
-    pci::place_devices();
-    pci::devices(DeviceType::Block)
+/// The disks, in the order of their addresses; `None` for one that cannot be driven.
+pub(crate) fn disks() -> impl Iterator<Item = Option<BlockDevice>> {
+    let open = |transport| VirtIOBlk::new(transport).ok().map(BlockDevice);
+    pci::devices(DeviceType::Block).map(move |transport| transport.and_then(open))
 }
 
 /// Fills `buffer` from a virtio entropy source; whether there is one that does.
 pub(crate) fn entropy(buffer: &mut [u8]) -> bool {
     pci::devices(DeviceType::EntropySource)
-        .into_iter()
-        .filter_map(pci::transport)
+        .flatten()
         .any(|transport| {
             let Ok(mut source) = VirtIORng::<Identity, _>::new(transport) else {
                 return false;
