@@ -13,7 +13,7 @@ use crate::forward::Forward;
 use crate::instance::Instance;
 use crate::machine::{self, Machine};
 use crate::qemu::Qemu;
-use crate::spec::{Entry, MachineSpec, RunRequest};
+use crate::spec::{Entry, Host, MachineSpec, RunRequest};
 
 /// A machine that can be started.
 #[derive(Debug)]
@@ -39,7 +39,11 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
     }
     let disk = hermitage_disk::open_image(&image)?;
     let default = disk.boot_config()?;
-    let spec = MachineSpec::new(request, default.as_ref(), accelerator)?;
+    let host = Host {
+        accelerator,
+        has_qboot: qemu.has_qboot,
+    };
+    let spec = MachineSpec::new(request, default.as_ref(), host)?;
     let loader = match spec.entry {
         Entry::Direct => disk.loader()?,
         Entry::Disk => Vec::new(),

@@ -34,5 +34,5 @@ pub use exit::GuestExit;
 pub use forward::Forward;
 pub use launch::{Launch, plan};
 pub use machine::Machine;
-pub use spec::{Entry, MachineSpec, Network, RunRequest};
+pub use spec::{Entry, Firmware, MachineSpec, Network, RunRequest};
 pub use units::{Cpus, InstanceName, MacAddress, Memory, Variable};

@@ -40,6 +40,9 @@ use crate::spec::MachineSpec;
 /// How long QEMU may take to go when it was told to, before it is killed: it has little to write.
 const QUIT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long the rest of the console of a stopped machine is waited for.
+const CONSOLE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A record of the control channel, and when it came.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -83,6 +86,8 @@ struct Shared {
 struct State {
     records: Vec<Received>,
     stopped: bool,
+    /// Whether all of the console was handed on.
+    console_done: bool,
     exit: Option<GuestExit>,
 }
 
@@ -215,18 +220,26 @@ fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>) {
         state: Mutex::default(),
         changed: Condvar::new(),
     });
-    let output = child.stdout.take();
+    if let Some(output) = child.stdout.take() {
+        let shared = Arc::clone(&shared);
+        // Not joined: whoever reads the console may have stopped to, and then it does not end.
+        thread::spawn(move || {
+            copy_console(output, run.console, &shared);
+            shared.change(|state| state.console_done = true);
+        });
+    }
     let _ = started.send(Ok(Arc::clone(&shared)));
 
     let (status, shutdown) = thread::scope(|scope| {
         let events = scope.spawn(|| monitor::read_events(run.events));
         scope.spawn(|| read_control(run.control, &shared));
-        if let Some(output) = output {
-            scope.spawn(|| copy_console(output, run.console, &shared));
-        }
         let status = child.wait();
         (status, events.join().unwrap_or_default())
     });
+    // However slow its reader is, a console is handed on to its end; but nobody waits for it who wants to stop.
+    shared.wait_until(None, |state| (state.console_done || state.stopped).then_some(()));
+    let patience = Instant::now().checked_add(CONSOLE_PATIENCE);
+    shared.wait_until(patience, |state| state.console_done.then_some(()));
     let words = fs::read(run.folder.join(file::QEMU)).unwrap_or_default();
     shared.change(|state| {
         let end = state
@@ -321,7 +334,8 @@ impl Machine {
         self.instance.folder()
     }
 
-    /// Waits until the guest has ended; its console is complete then.
+    /// Waits until the guest has ended; its console is complete then, unless the machine was stopped and nobody
+    /// reads the console.
     #[must_use]
     pub fn wait(&self) -> GuestExit {
         let exit = self.shared.wait_until(None, |state| state.exit.clone());
@@ -404,6 +418,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        self.shared.change(|state| state.stopped = true);
         self.shared.process.kill();
         if let Some(supervisor) = self.supervisor.take() {
             // It panics with us or not at all; either way it is over.

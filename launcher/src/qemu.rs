@@ -4,7 +4,7 @@ use std::env;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::command_line::QEMU;
@@ -47,7 +47,12 @@ pub struct Qemu {
     pub program: PathBuf,
     /// Its version.
     pub version: Version,
+    /// Whether it came with qboot.
+    pub has_qboot: bool,
 }
+
+/// A small firmware for guests that QEMU loads itself, which is part of QEMU; some packages leave it out.
+pub(crate) const QBOOT: &str = "qboot.rom";
 
 impl Qemu {
     /// Finds QEMU on the PATH.
@@ -82,8 +87,20 @@ impl Qemu {
                 found: version,
             });
         }
-        Ok(Self { program, version })
+        let has_qboot = has_data_file(&program, QBOOT);
+        Ok(Self {
+            program,
+            version,
+            has_qboot,
+        })
     }
+}
+
+/// Whether QEMU's folder of data, which lies beside that of its programs, has this file.
+fn has_data_file(program: &Path, name: &str) -> bool {
+    let program = program.canonicalize().unwrap_or_default();
+    let prefix = program.parent().and_then(Path::parent);
+    prefix.is_some_and(|prefix| prefix.join("share/qemu").join(name).is_file())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod stand_in;
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -200,9 +201,32 @@ fn a_console_that_cannot_be_written_stops_the_machine() {
         }
     }
     let root = tempfile::tempdir().unwrap();
-    let image = stand_in::image(root.path(), &[Step::Console("x"), Step::Halt]);
+    let image = stand_in::image(root.path(), &[Step::Loop("x")]);
     let machine = start(root.path(), &request(&image, "a", Entry::Direct), Broken);
     assert_eq!(ended(&machine), GuestExit::Stopped);
+}
+
+#[test]
+fn a_console_that_nobody_reads_holds_up_no_stop() {
+    struct Stuck(Receiver<()>);
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // Until the test ends, which drops the sender.
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    let steps = [Step::Console("x"), Step::Control("mark main 1\n"), Step::Halt];
+    let image = stand_in::image(root.path(), &steps);
+    let (_end, stuck) = channel();
+    let machine = start(root.path(), &request(&image, "a", Entry::Direct), Stuck(stuck));
+    machine.wait_mark("main", DEADLINE).unwrap();
+    assert_eq!(machine.stop(), GuestExit::Stopped);
 }
 
 #[test]

@@ -138,12 +138,17 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process runs in this folder, as QEMU does in its instance's.
+/// The process that runs in this folder, as QEMU does in its instance's.
+fn process_in(folder: &Path) -> Option<Pid> {
+    let runs_inside = |process: &fs::DirEntry| {
+        fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    };
+    let process = fs::read_dir("/proc").unwrap().flatten().find(runs_inside)?;
+    Pid::from_raw(process.file_name().to_str()?.parse().ok()?)
+}
+
 fn is_used(folder: &Path) -> bool {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .into_iter()
-        .any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
+    process_in(folder).is_some()
 }
 
 const READY: [Step<'_>; 2] = [Step::Console("ready\n"), Step::Halt];
@@ -248,6 +253,35 @@ fn signals_stop_it_in_order() {
         assert!(user.nothing_is_left());
         assert!(!is_used(&user.instances()));
     }
+}
+
+#[test]
+fn a_second_ctrl_c_kills_at_once() {
+    let user = User::with_guest(&READY);
+    let mut running = user.start(&[]);
+    running.wait_for_line("ready\n");
+    // A QEMU that cannot answer.
+    let qemu = process_in(&user.instances()).unwrap();
+    kill_process(qemu, Signal::STOP).unwrap();
+    let begin = Instant::now();
+    // Signals that come before the first was taken are one with it, so that two need not be two.
+    wait_until("the launcher ends", || {
+        running.signal(Signal::INT);
+        running.0.try_wait().unwrap().is_some()
+    });
+    assert_eq!(running.ended().code(), Some(130));
+    assert!(begin.elapsed() < Duration::from_secs(4), "it waited for QEMU");
+    assert!(user.nothing_is_left());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it() {
+    let user = User::with_guest(&[Step::Console("ready\n"), Step::Loop("more\n")]);
+    let mut running = user.start(&[]);
+    running.wait_for_line("ready\n");
+    drop(running.0.stdout.take());
+    assert_eq!(running.ended().code(), Some(143));
+    assert!(user.nothing_is_left());
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) enum Step<'a> {
     Exit(u8),
     /// Resets the machine, which a triple fault does, too.
     Reset,
+    /// Writes to its console, again and again; nothing after it is reached.
+    Loop(&'a str),
     /// Waits for ever.
     Halt,
 }
@@ -73,7 +75,7 @@ fn kernel(steps: &[Step<'_>]) -> Vec<u8> {
 /// Machine code; `prefix` stands before instructions with 16-bit operands.
 fn assemble(steps: &[Step<'_>], prefix: &[u8]) -> Vec<u8> {
     let mut code = Vec::new();
-    let mut write = |port: u16, bytes: &[u8]| {
+    let write = |code: &mut Vec<u8>, port: u16, bytes: &[u8]| {
         let [low, high] = port.to_le_bytes();
         code.extend_from_slice(prefix);
         code.extend([0xba, low, high]); // mov dx, port
@@ -83,11 +85,17 @@ fn assemble(steps: &[Step<'_>], prefix: &[u8]) -> Vec<u8> {
     };
     for step in steps {
         match step {
-            Step::Console(text) => write(CONSOLE_PORT, text.as_bytes()),
-            Step::Control(text) => write(CONTROL_PORT, text.as_bytes()),
-            Step::Exit(status) => write(DEBUG_EXIT_PORT, &[*status]),
+            Step::Console(text) => write(&mut code, CONSOLE_PORT, text.as_bytes()),
+            Step::Control(text) => write(&mut code, CONTROL_PORT, text.as_bytes()),
+            Step::Exit(status) => write(&mut code, DEBUG_EXIT_PORT, &[*status]),
             // The system control port, whose bit 0 is the reset.
-            Step::Reset => write(0x92, &[1]),
+            Step::Reset => write(&mut code, 0x92, &[1]),
+            Step::Loop(text) => {
+                let start = code.len();
+                write(&mut code, CONSOLE_PORT, text.as_bytes());
+                let length = i8::try_from(code.len() - start + 2).unwrap();
+                code.extend([0xeb, (-length) as u8]); // jmp to its start
+            }
             Step::Halt => {}
         }
     }
