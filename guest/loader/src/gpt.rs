@@ -17,8 +17,12 @@ const PRIMARY: u64 = 1;
 const ENTRY: usize = size_of::<GptPartitionEntry>();
 const MAX_ENTRIES: u32 = 128;
 
-/// The checksum of the table. A constant: its own table is made at compile time.
-const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+/// The types of the partitions that are looked for.
+const BOOT_CONFIG: Guid = Guid::parse_or_panic(layout::BOOT_CONFIG.type_guid);
+const ROOT: Guid = Guid::parse_or_panic(layout::ROOT.type_guid);
+
+/// The checksum of the table. In the variant that takes 16 bytes at a time: the table has 16 KiB.
+static CRC32: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISO_HDLC);
 
 /// Where on a disk the parts of an image lie that the loader needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,22 +95,21 @@ fn find_by<S: Sectors>(disk: &Disk<S>, at: u64) -> Result<Partitions, Error> {
     if CRC32.checksum(&entries) != header.partition_entry_array_crc32.0.to_u32() {
         return Err(Error::Damaged);
     }
-    let partition = |wanted| partition(disk.size() / SECTOR, &entries, wanted);
+    let partition = |wanted, kind| partition(disk.size() / SECTOR, &entries, wanted, kind);
     Ok(Partitions {
-        boot_config: partition(&layout::BOOT_CONFIG)?,
-        root: partition(&layout::ROOT)?,
+        boot_config: partition(&layout::BOOT_CONFIG, BOOT_CONFIG)?,
+        root: partition(&layout::ROOT, ROOT)?,
     })
 }
 
-fn partition(sectors: u64, entries: &[u8], wanted: &layout::Partition) -> Result<Extent, Error> {
-    let guid = Guid::try_parse(wanted.type_guid).map_err(|_| Error::NoPartition(wanted.name))?;
+fn partition(sectors: u64, entries: &[u8], wanted: &layout::Partition, kind: Guid) -> Result<Extent, Error> {
     let entry = entries
         .chunks_exact(ENTRY)
         .map(bytemuck::pod_read_unaligned::<GptPartitionEntry>)
         .find(|entry| {
             // Copies: the entry is packed.
-            let (kind, name) = (entry.partition_type_guid, entry.name);
-            kind.0 == guid && name.chars().eq(wanted.name.chars())
+            let (its_kind, name) = (entry.partition_type_guid, entry.name);
+            its_kind.0 == kind && name.chars().eq(wanted.name.chars())
         })
         .ok_or(Error::NoPartition(wanted.name))?;
     match (entry.starting_lba.to_u64(), entry.ending_lba.to_u64()) {

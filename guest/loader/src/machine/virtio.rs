@@ -7,7 +7,7 @@ use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use virtio_drivers::device::blk::VirtIOBlk;
+use virtio_drivers::device::blk::{BlkReq, BlkResp, VirtIOBlk};
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
@@ -15,7 +15,6 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use super::{paging, pci};
 use hermitage_loader::disk::{DeviceFailed, Sectors};
-use hermitage_loader::layout::SECTOR;
 
 /// Memory as the loader has it: physical and virtual addresses are the same, all of it is open to devices.
 pub(crate) struct Identity;
@@ -67,10 +66,19 @@ impl Sectors for BlockDevice {
     }
 
     fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<(), DeviceFailed> {
-        debug_assert_eq!(buffer.len() as u64 % SECTOR, 0);
-        self.0
-            .read_blocks(sector as usize, buffer)
-            .map_err(|_| DeviceFailed)
+        let sector = usize::try_from(sector).map_err(|_| DeviceFailed)?;
+        let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
+        // SAFETY: request, buffer and response live until the request is complete, and are not touched before.
+        let read = unsafe {
+            let sent = self.0.read_blocks_nb(sector, &mut request, buffer, &mut response);
+            let token = sent.map_err(|_| DeviceFailed)?;
+            // Without the `pause` of a spin loop: QEMU without KVM takes its global lock at each, which is what the
+            // thread needs that serves the request, and 64 KiB take 0.8 ms instead of 0.2.
+            while self.0.peek_used() != Some(token) {}
+            self.0
+                .complete_read_blocks(token, &request, buffer, &mut response)
+        };
+        read.map_err(|_| DeviceFailed)
     }
 }
 
