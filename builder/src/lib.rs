@@ -29,5 +29,6 @@ pub mod process;
 pub mod service;
 pub mod session;
 pub mod sources;
+pub mod suggest;
 pub mod toolchain;
 pub mod tree;

@@ -31,6 +31,14 @@ pub(crate) enum Failure {
         /// The names of those that were.
         composed: Vec<String>,
     },
+    /// A package that is not there.
+    #[error("there is no package `{name}`")]
+    NoPackage {
+        /// Its name, or the path to it.
+        name: String,
+        /// The names of those that are.
+        known: Vec<String>,
+    },
     /// A guest could not be planned, started or watched.
     #[error(transparent)]
     Launcher(#[from] launcher::Error),
@@ -49,7 +57,11 @@ impl Failure {
     /// The documented exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Failed(_) | Self::Host(_) | Self::Toolchain(_) | Self::Package(_) => ExitCode::from(1),
+            Self::Failed(_)
+            | Self::Host(_)
+            | Self::Toolchain(_)
+            | Self::Package(_)
+            | Self::NoPackage { .. } => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::NoImage { .. } => ExitCode::from(126),
             Self::Launcher(error) => ExitCode::from(launcher_code(error)),
@@ -73,6 +85,7 @@ impl Failure {
             Self::Host(error) => error.hint(),
             Self::Toolchain(error) => error.hint(),
             Self::Package(error) => error.hint(),
+            Self::NoPackage { name, known } => builder::suggest::suggest(name, known),
         }
     }
 }

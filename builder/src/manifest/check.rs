@@ -5,9 +5,10 @@ use std::path::{Component, Path, PathBuf};
 
 use marked_yaml::Marker;
 
-use super::error::{ManifestError, Source, suggest};
+use super::error::{ManifestError, Source};
 use super::raw::{Pairs, RawConfig, RawFileRule, RawManifest, RawService, Text};
 use super::{Command, FileRule, Manifest, PackageName, Service};
+use crate::suggest::suggest;
 use crate::tree::ImagePath;
 
 /// The largest disk that a manifest may ask for. The container's tables, which are made up front, have 128 MiB

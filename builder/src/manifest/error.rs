@@ -6,10 +6,6 @@ use std::path::PathBuf;
 
 use marked_yaml::{LoadError, Marker, Span};
 
-/// How alike two words must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other: one letter wrong or
-/// two swapped in a short word.
-const ALIKE: f64 = 0.8;
-
 /// Why there is no manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -169,15 +165,4 @@ impl ManifestError {
         }
         self
     }
-}
-
-/// "did you mean", if one of `known` is like `word`; otherwise all of them.
-pub(super) fn suggest(word: &str, known: &[&str]) -> Option<String> {
-    let likeness = |candidate: &&&str| strsim::jaro_winkler(word, candidate);
-    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    if likeness(&best) >= ALIKE {
-        return Some(format!("did you mean `{best}`?"));
-    }
-    let all: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-    Some(format!("known are {}", all.join(", ")))
 }

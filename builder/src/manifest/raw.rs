@@ -5,7 +5,8 @@
 use marked_yaml::types::{MarkedMappingNode, Node};
 use marked_yaml::{LoaderOptions, Span};
 
-use super::error::{ManifestError, Source, suggest};
+use super::error::{ManifestError, Source};
+use crate::suggest::suggest;
 
 /// Text and its place.
 #[derive(Clone, Debug)]

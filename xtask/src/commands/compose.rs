@@ -1,5 +1,6 @@
 //! `cargo xtask compose`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,8 +21,8 @@ Examples:
   cargo xtask compose kv
   cargo xtask compose --json manifests/kv
 
-The image is images/<name>/<name>.qcow2. It is replaced at once when it is complete: a composition that fails or is
-interrupted leaves the old one as it was.")]
+The image is images/<name>/<name>.qcow2. It is replaced when the new one is complete;
+a composition that fails or is interrupted leaves it as it was.")]
 pub(crate) struct Args {
     /// Package: the name of a folder in manifests/, or a path to a folder with a package.yaml
     package: String,
@@ -52,29 +53,46 @@ pub(crate) fn compose(package: &str, printer: &Printer) -> Result<ComposeReport,
     };
     Ok(package::build(
         &session,
-        &manifest(&root, package),
+        &manifest(&root, package)?,
         &root.join("images"),
     )?)
 }
 
 /// The manifest of a package that is given by its name or by a path.
-fn manifest(root: &Path, package: &str) -> PathBuf {
-    let path = match package.contains('/') {
-        true => PathBuf::from(package),
-        false => root.join("manifests").join(package),
+fn manifest(root: &Path, package: &str) -> Result<PathBuf, Failure> {
+    let manifests = root.join("manifests");
+    let folder = if package.contains('/') {
+        PathBuf::from(package)
+    } else {
+        manifests.join(package)
     };
-    match path.extension() {
-        Some(extension) if extension == "yaml" => path,
-        _ => path.join("package.yaml"),
+    if folder.is_file() {
+        return Ok(folder);
     }
+    let manifest = folder.join("package.yaml");
+    if manifest.is_file() {
+        return Ok(workspace::shown(&manifest));
+    }
+    Err(Failure::NoPackage {
+        name: package.to_owned(),
+        known: packages(&manifests),
+    })
+}
+
+/// Names of the packages in `manifests/`.
+fn packages(manifests: &Path) -> Vec<String> {
+    let entries = fs::read_dir(manifests).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter(|entry| entry.path().join("package.yaml").is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 /// `images/kv/kv.qcow2: 1.9 MB on disk, 1 file, 12 ms`
 fn summary(report: &ComposeReport) -> String {
-    let path = std::env::current_dir()
-        .ok()
-        .and_then(|folder| report.path.strip_prefix(folder).ok())
-        .unwrap_or(&report.path);
+    let path = workspace::shown(&report.path);
     let files = if report.files == 1 { "file" } else { "files" };
     format!(
         "{}: {:.1} MB on disk, {} {files}, {} ms",
