@@ -1,6 +1,9 @@
 //! ACPI: the root pointer, which the kernel is told, and power off.
 
 use core::ptr::read_volatile;
+use core::slice;
+
+use super::port;
 
 /// Where the BIOS keeps the segment of its extended data area.
 const EBDA_SEGMENT: usize = 0x40e;
@@ -46,5 +49,66 @@ fn check(address: usize) -> bool {
     bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) == 0
 }
 
-/// Powers the machine off, where that is simple.
-pub(crate) fn power_off() {}
+/// Powers the machine off, as far as its tables say how; returns otherwise.
+pub(crate) fn power_off() {
+    let Some((control, sleep_type)) = find_root().and_then(soft_off) else {
+        return;
+    };
+    const SLEEP_TYPE: u32 = 10;
+    const SLEEP_ENABLE: u16 = 1 << 13;
+    // SAFETY: the port is the one that the firmware's tables name for this.
+    unsafe { port::write16(control, u16::from(sleep_type) << SLEEP_TYPE | SLEEP_ENABLE) };
+}
+
+/// The port of the power management control register, and what to write there for "soft off".
+fn soft_off(root: u64) -> Option<(u16, u8)> {
+    // Offsets: ACPI specification 6.5, 5.2.5.3 (root pointer), 5.2.7 (RSDT), 5.2.9 (FADT).
+    const ROOT_RSDT: usize = 16;
+    const FADT_DSDT: usize = 40;
+    const FADT_CONTROL: usize = 64;
+    // SAFETY: `find_root` gives the address of a root pointer, which has as many bytes.
+    let root = unsafe { slice::from_raw_parts(root as *const u8, CHECKED) };
+    let tables = table(u32_at(root, ROOT_RSDT)?)?.get(TABLE_HEADER..)?;
+    let fadt = tables
+        .chunks_exact(4)
+        .filter_map(|address| table(u32_at(address, 0)?))
+        .find(|table| table.starts_with(b"FACP"))?;
+    let control = u16::try_from(u32_at(fadt, FADT_CONTROL)?)
+        .ok()
+        .filter(|port| *port != 0)?;
+    Some((control, sleep_type(table(u32_at(fadt, FADT_DSDT)?)?)?))
+}
+
+/// The sleep type of state S5 in the byte code of the DSDT: the first element of the package `_S5_`. It is searched
+/// for, as there is no interpreter here: name, package, its length and count of elements, then a number.
+fn sleep_type(dsdt: &[u8]) -> Option<u8> {
+    const NAME_AND_PACKAGE: &[u8] = b"_S5_\x12";
+    const ZERO: u8 = 0x00;
+    const ONE: u8 = 0x01;
+    const BYTE: u8 = 0x0a;
+    let at = dsdt
+        .windows(NAME_AND_PACKAGE.len())
+        .position(|bytes| bytes == NAME_AND_PACKAGE)?;
+    match dsdt.get(at + NAME_AND_PACKAGE.len() + 2..)? {
+        [number @ (ZERO | ONE), ..] | [BYTE, number, ..] => Some(*number & 7),
+        _ => None,
+    }
+}
+
+/// Bytes of a table's header, and the most that a table is believed to have.
+const TABLE_HEADER: usize = 36;
+const MAX_TABLE: u32 = 1 << 20;
+
+/// A table with its header.
+fn table(address: u32) -> Option<&'static [u8]> {
+    let end = address.checked_add(MAX_TABLE)?;
+    // SAFETY: the first 4 GiB are mapped, and the header, if it is one, lies below `end`.
+    let length = unsafe { (address as *const u8).add(4).cast::<u32>().read_unaligned() };
+    // SAFETY: the same holds for the whole table.
+    (address != 0 && length <= end - address)
+        .then(|| unsafe { slice::from_raw_parts(address as *const u8, length as usize) })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
