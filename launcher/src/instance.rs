@@ -92,8 +92,11 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // What cannot be removed now is cleaned up by the next run of this name.
-        let _ = fs::remove_dir_all(&self.folder);
+        // The lock's file last: from then on the folder may be the next run's, and is not empty then. What cannot
+        // be removed is cleaned up by the next run of this name.
+        let _ = clean(&self.folder)
+            .and_then(|()| fs::remove_file(self.folder.join(LOCK)))
+            .and_then(|()| fs::remove_dir(&self.folder));
     }
 }
 
@@ -181,6 +184,10 @@ mod tests {
                         if let Ok(instance) = Instance::create(root.path(), &name()) {
                             use std::sync::atomic::Ordering::SeqCst;
                             assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                            let disk = instance.folder().join("disk.qcow2");
+                            fs::write(&disk, "").unwrap();
+                            std::thread::yield_now();
+                            assert!(disk.exists());
                             assert!(instance.folder().join(LOCK).exists());
                             inside.fetch_sub(1, SeqCst);
                         }
