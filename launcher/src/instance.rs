@@ -175,24 +175,28 @@ mod tests {
 
     #[test]
     fn many_runs_of_one_name_never_share_it() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
         let root = tempfile::tempdir().unwrap();
-        let inside = std::sync::atomic::AtomicUsize::new(0);
+        let (inside, runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let run = || {
+            while runs.load(SeqCst) < 100 {
+                let Ok(instance) = Instance::create(root.path(), &name()) else {
+                    continue;
+                };
+                assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                // Many files, so that their removal takes a while.
+                let files = (0..64).map(|n| instance.folder().join(n.to_string()));
+                files.clone().for_each(|file| fs::write(file, "").unwrap());
+                std::thread::yield_now();
+                assert!(files.clone().all(|file| file.exists()));
+                assert!(instance.folder().join(LOCK).exists());
+                inside.fetch_sub(1, SeqCst);
+                runs.fetch_add(1, SeqCst);
+            }
+        };
         std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        if let Ok(instance) = Instance::create(root.path(), &name()) {
-                            use std::sync::atomic::Ordering::SeqCst;
-                            assert_eq!(inside.fetch_add(1, SeqCst), 0);
-                            let disk = instance.folder().join("disk.qcow2");
-                            fs::write(&disk, "").unwrap();
-                            std::thread::yield_now();
-                            assert!(disk.exists());
-                            assert!(instance.folder().join(LOCK).exists());
-                            inside.fetch_sub(1, SeqCst);
-                        }
-                    }
-                });
+            for _ in 0..4 {
+                scope.spawn(run);
             }
         });
     }
