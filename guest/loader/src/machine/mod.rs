@@ -5,6 +5,17 @@
 //! - [`port`], [`uart`], [`fw_cfg`], [`pci`], [`virtio`], [`acpi`]: devices;
 //! - [`cpu`], [`clock`], [`timeline`], [`entropy`]: what the CPU says, time and chance;
 //! - [`handoff`]: the jump into the kernel; [`end`]: the other way out.
+//!
+//! Physical memory, which is mapped to itself:
+//!
+//! | from | to | what |
+//! | --- | --- | --- |
+//! | 0x1000 | 0x2000 | the boot sector's memory map |
+//! | 0x8000 | 0x9000 | the kernel's code that starts other CPUs |
+//! | 0x10000 | 0x90000 | the boot sector gathers the loader here |
+//! | 0x100000 | below 0x200000 | the loader; the kernel keeps its page tables, stack, device tree, boot configuration |
+//! | 0x200000 | - | the kernel, then its free memory |
+//! | - | end of that RAM, or 4 GiB | the program's file, then the heap: free for the kernel after the jump |
 
 pub(crate) mod acpi;
 pub(crate) mod clock;
