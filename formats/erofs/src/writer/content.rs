@@ -198,18 +198,16 @@ impl<W: WriteAt, C: Content> Writer<'_, W, C> {
         }
         let hash = blake3::hash(&self.run.buffer[from..]);
         let tail_at = self.run.buffer.len() - node.tail();
-        self.buffer[..node.tail()].copy_from_slice(&self.run.buffer[tail_at..]);
-
+        let tail = self.run.buffer[tail_at..].to_vec();
+        self.run.buffer.truncate(tail_at);
         let known = self.shared.get(&(hash, node.size)).copied();
-        self.run
-            .buffer
-            .truncate(if known.is_some() { from } else { tail_at });
         let start = known.unwrap_or_else(|| self.run.block_at(from));
-        self.run.pad();
-        if node.maybe_shared && node.blocks() > 0 {
+        if known.is_some() {
+            self.run.buffer.truncate(from);
+        } else if node.maybe_shared && node.blocks() > 0 {
             self.shared.insert((hash, node.size), start);
         }
-        let tail = self.buffer[..node.tail()].to_vec();
+        self.run.pad();
         self.run.drain().map_err(Error::Write)?;
         self.record(index, start, &tail).map_err(Error::Write)?;
         Ok(hash)
