@@ -142,7 +142,13 @@ fn any_byte_of_the_metadata_may_be_wrong() {
     assert!((5 * BLOCK..bytes.len()).contains(&metadata));
     let mut noticed = 0;
     for place in 0..metadata {
-        for pattern in [0x01, 0x80, 0xff] {
+        // Most bytes are padding: one pattern is enough for those.
+        let patterns: &[u8] = if bytes[place] == 0 {
+            &[0xff]
+        } else {
+            &[0x01, 0x80, 0xff]
+        };
+        for pattern in patterns {
             bytes[place] ^= pattern;
             let found = use_it(&bytes);
             noticed += usize::from(found.as_ref() != Ok(&intact));
@@ -211,7 +217,6 @@ fn a_directory_that_contains_itself_is_seen() {
     })
     .unwrap();
     let (bin, root) = (files.resolve(b"bin").unwrap().nid(), files.root().unwrap().nid());
-    drop(files);
     // The root's only block: its entries are `.`, `..`, `bin`, `large`, `loop`. Let `bin` be the root again.
     let block = RawInode::decode(bytes[BLOCK..][..64].try_into().unwrap())
         .unwrap()
