@@ -42,10 +42,9 @@ fn any_byte_of_the_header_may_be_wrong() {
     let mut header = [0; 256];
     file.read_exact_at(&mut header, 0).unwrap();
     let mut refused = 0;
-    for place in 0..header.len() {
+    for (place, byte) in (0..).zip(header) {
         for pattern in [0x01, 0x80, 0xff] {
-            file.write_all_at(&[header[place] ^ pattern], place as u64)
-                .unwrap();
+            file.write_all_at(&[byte ^ pattern], place).unwrap();
             match use_it(&path) {
                 Ok(found) => assert_eq!(found, loader, "byte {place}"),
                 Err(_) => refused += 1,
@@ -54,7 +53,7 @@ fn any_byte_of_the_header_may_be_wrong() {
             let _ = create_overlay(&path, &overlay);
             let _ = fs::remove_file(overlay);
         }
-        file.write_all_at(&[header[place]], place as u64).unwrap();
+        file.write_all_at(&[byte], place).unwrap();
     }
     assert!(
         refused > 50,

@@ -1,6 +1,6 @@
 //! EROFS, the file system that holds an image's files: read-only for the guest, uncompressed.
 //!
-//! - [`format`]: the structures as they lie on the disk;
+//! - [`mod@format`]: the structures as they lie on the disk;
 //! - [`reader`]: looks up paths and reads files, on any damaged input without a panic (`no_std`; the loader uses it);
 //! - `writer`: plans and writes a file system (feature `std`);
 //! - `debug`: a file system as text, for tests (feature `std`).
