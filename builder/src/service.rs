@@ -21,6 +21,11 @@ use crate::toolchain::GuestToolchain;
 /// What services are built for.
 const TARGET: &str = "x86_64-unknown-hermit";
 
+/// How services are optimised, std included. Measured with kv (its file for the image; time of the first build):
+/// level 3 with 16 codegen units 965 KB, level 2 968 KB, level `s` 934 KB but slower code; level 3 with one unit 948 KB,
+/// and 8 % less work to build. Link-time optimisation would resolve the references that `--wrap` is about to redirect.
+const PROFILE: [&str; 4] = ["opt-level=3", "codegen-units=1", "lto=\"off\"", "panic=\"abort\""];
+
 /// A program to compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
@@ -119,11 +124,10 @@ pub fn build_services(
                 "-Zbuild-std=std,panic_abort",
                 "-Zbuild-std-features=compiler-builtins-mem",
             ])
-            .args([
-                "-Zprofile-rustflags",
-                "--config",
-                "profile.release.panic=\"abort\"",
-            ]);
+            .arg("-Zprofile-rustflags");
+        for setting in PROFILE {
+            build = build.args(["--config", &format!("profile.release.{setting}")]);
+        }
         // Flags of the services' own packages alone: a new libhermit links them anew, and touches nothing else. Flags
         // for all crates would build std anew, which takes longer than all services together.
         let link = link_flags(session, libhermit)?;

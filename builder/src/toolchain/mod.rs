@@ -36,6 +36,10 @@ pub const VERSION: &str = "1.85.0";
 const RUSTUP_COMMAND: &str =
     "rustup toolchain install 1.85.0 --profile minimal --component rust-src,llvm-tools";
 
+/// What to do when the packages (150 MB) or what they hold (430 MB) do not fit.
+const NO_SPACE: &str =
+    "free 1 GB on the file system of the cache, or set `HERMITAGE_CACHE` to a folder elsewhere";
+
 /// Where a guest toolchain came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -271,13 +275,15 @@ impl ToolchainError {
             Self::NoSource { .. } | Self::NoPackages(_) | Self::Unfit { .. } => {
                 Some(format!("install rustup, then type `{RUSTUP_COMMAND}`"))
             }
+            Self::Packages { source, .. } if source.to_string().contains("No space left on device") => {
+                Some(NO_SPACE.to_owned())
+            }
             Self::Packages { .. } => Some(format!(
                 "is there a network, and does `apt-get update` work? Otherwise type `{RUSTUP_COMMAND}`"
             )),
-            Self::Unpack { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
-                "free 1 GB on the file system of the cache, or set `HERMITAGE_CACHE` to a folder elsewhere"
-                    .to_owned(),
-            ),
+            Self::Unpack { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some(NO_SPACE.to_owned())
+            }
             Self::Unpack { .. } => None,
             Self::Cache(error) => error.hint(),
         }
