@@ -19,10 +19,10 @@ pub enum CargoError {
     #[error("no `cargo` on this machine")]
     Missing,
     /// Something does not compile, or a crate cannot be fetched. What cargo and the compiler say follows unchanged.
-    #[error("cannot build {what}: `{command}` failed\n{output}")]
+    #[error("cannot {task}: `{command}` failed\n{output}")]
     Failed {
-        /// What was to be built.
-        what: String,
+        /// What was to be done.
+        task: String,
         /// The command: program and arguments.
         command: String,
         /// What cargo and the compiler wrote.
@@ -55,6 +55,9 @@ impl CargoError {
                 ..
             } if output.contains("offline") => {
                 Some("run the same command once with a network: it fetches the crates".to_owned())
+            }
+            Self::Failed { output, .. } if output.contains("failed to download") => {
+                Some("is there a network? Crates are fetched once, and kept by cargo".to_owned())
             }
             _ => None,
         }
@@ -126,7 +129,7 @@ impl<'a> GuestCargo<'a> {
                 Err(error) => unreadable = Some(error.to_string()),
             }
         });
-        let output = self.explained(result, what)?;
+        let output = self.explained(result, format!("build {what}"))?;
         if !output.stderr.is_empty() {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             observer.event(&Event::Diagnostics(text));
@@ -161,8 +164,8 @@ impl<'a> GuestCargo<'a> {
             .args(["metadata", "--quiet", "--format-version", "1", "--manifest-path"])
             .arg(manifest);
         let invocation = options(invocation);
-        let what = format!("what `{}` needs", manifest.display());
-        let output = self.explained(invocation.run(self.session.observer), &what)?;
+        let task = format!("fetch what `{}` needs", manifest.display());
+        let output = self.explained(invocation.run(self.session.observer), task)?;
         let metadata: Metadata =
             serde_json::from_slice(&output.stdout).map_err(|error| CargoError::Answer {
                 command: invocation.brief(),
@@ -179,10 +182,10 @@ impl<'a> GuestCargo<'a> {
         }
     }
 
-    fn explained<T>(&self, result: Result<T, ProcessError>, what: &str) -> Result<T, CargoError> {
+    fn explained<T>(&self, result: Result<T, ProcessError>, task: String) -> Result<T, CargoError> {
         result.map_err(|error| match error {
             ProcessError::Failed { command, stderr, .. } => CargoError::Failed {
-                what: what.to_owned(),
+                task,
                 command,
                 output: stderr,
                 offline: self.session.environment.offline,
