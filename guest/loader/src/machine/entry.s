@@ -13,6 +13,8 @@
 # Large pages in the first 4 GiB.
 .set LARGE_PAGES, 2048
 
+.set CPUID_EXTENDED, 0x80000001
+.set CPUID_LONG_MODE, 1 << 29
 .set CR4_PAE, 1 << 5
 .set MSR_EFER, 0xc0000080
 .set EFER_LME, 1 << 8
@@ -49,6 +51,12 @@ start_multiboot:
         cld
         mov     %eax, %ebp
         mov     %ebx, %esi
+
+        # Without long mode the next instructions would reset the machine without a word.
+        mov     $CPUID_EXTENDED, %eax
+        cpuid
+        test    $CPUID_LONG_MODE, %edx
+        jz      no_long_mode
 
         # Who loads a flat file leaves bytes of its end in bss.
         mov     $bss_start, %edi
@@ -89,6 +97,29 @@ start_multiboot:
         mov     %eax, %cr0
         lgdt    gdt_pointer
         ljmp    $8, $start_long
+
+# Says so on the console and the control channel, and ends.
+no_long_mode:
+        mov     $no_long_mode_line, %esi
+1:      lodsb
+        test    %al, %al
+        jz      2f
+        mov     ${control}, %dx
+        out     %al, %dx
+        cmp     $no_long_mode_text, %esi
+        jbe     1b
+        mov     ${console}, %dx
+        out     %al, %dx
+        jmp     1b
+2:      mov     ${boot_code}, %al
+        mov     ${debug_exit}, %dx
+        out     %al, %dx
+3:      hlt
+        jmp     3b
+no_long_mode_line:
+        .ascii  "end boot 126 "
+no_long_mode_text:
+        .asciz  "the CPU has no 64-bit mode; choose another one\n"
 
 .code64
 start_long:

@@ -43,5 +43,9 @@ global_asm!(
     include_str!("entry.s"),
     main = sym crate::main,
     stack_size = const STACK_SIZE,
+    console = const hermitage_boot::CONSOLE_PORT,
+    control = const hermitage_boot::CONTROL_PORT,
+    debug_exit = const hermitage_boot::DEBUG_EXIT_PORT,
+    boot_code = const hermitage_boot::Reason::Boot.code(),
     options(att_syntax)
 );
