@@ -121,6 +121,9 @@ pub fn lossy(bytes: &[u8]) -> String {
 /// Roles as a list for a message.
 #[must_use]
 pub fn list(roles: &[Vec<u8>]) -> String {
+    if roles.is_empty() {
+        return String::from("none");
+    }
     let names: Vec<_> = roles.iter().map(|role| lossy(role)).collect();
     names.join(", ")
 }

@@ -37,6 +37,7 @@ extern "C" fn main(magic: u32, info: u32, start: u64) -> ! {
     }
 }
 
+/// From the way in to a kernel that is ready to be entered. When it returns, the disk is reset and given up.
 fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry, Error> {
     let told = protocol::read(magic, info)?;
     let mut room = Room::new(&told.memory)?;

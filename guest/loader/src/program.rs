@@ -33,14 +33,14 @@ pub const LARGE_PAGE: u64 = 2 << 20;
 /// tables for itself, and makes its heap of nine tenths of the rest, in whole large pages.
 pub const KERNEL_MEMORY: u64 = 4 * LARGE_PAGE + (64 << 10);
 
-/// The names in `/bin`, at most [`MAX_LISTED`] of them.
+/// The names in `/bin` as a list for a message, at most [`MAX_LISTED`] of them.
 ///
 /// # Errors
 /// The file system cannot be read.
 pub fn roles<D: ReadAt<Error = DiskError>>(files: &FileSystem<D>) -> Result<String, Error> {
     let failed = |error| Error::FileSystem(String::from("/bin"), error);
     let folder = match files.resolve(FOLDER) {
-        Err(reader::Error::NotFound) => return Ok(String::new()),
+        Err(reader::Error::NotFound) => return Ok(list(&[])),
         folder => folder.map_err(failed)?,
     };
     let mut names = Vec::new();

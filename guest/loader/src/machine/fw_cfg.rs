@@ -57,7 +57,7 @@ impl FwCfg {
         })
     }
 
-    /// A file's bytes. `None` if there is none, or it is larger than `most`.
+    /// A file's first bytes, at most `most` of them. `None` if there is no such file.
     pub(crate) fn file(&self, name: &str, most: usize) -> Option<Vec<u8>> {
         let mut count = [0; 4];
         self.select(KEY_DIRECTORY);
@@ -70,10 +70,7 @@ impl FwCfg {
             file == name.as_bytes() && rest.first() == Some(&0)
         })?;
         let size = u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
-        if size > most {
-            return None;
-        }
-        let mut bytes = vec![0; size];
+        let mut bytes = vec![0; size.min(most)];
         self.select(u16::from_be_bytes([entry[4], entry[5]]));
         self.read(&mut bytes)?;
         Some(bytes)
