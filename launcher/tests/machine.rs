@@ -87,6 +87,20 @@ fn console_and_exit_code_arrive_by_both_ways_in_and_nothing_stays() {
 }
 
 #[test]
+fn no_path_is_too_long_or_too_strange() {
+    let folder = tempfile::tempdir().unwrap();
+    // A Unix socket's path has at most 107 bytes; a comma separates QEMU's options.
+    let root = folder.path().join("a, b=\"c\" ".repeat(20));
+    std::fs::create_dir(&root).unwrap();
+    let steps = [Step::Control("end exit 0 \n"), Step::Exit(0)];
+    let image = stand_in::image(&root, &steps);
+    for entry in [Entry::Direct, Entry::Disk] {
+        let machine = start(&root, &request(&image, "a", entry), io::sink());
+        assert_eq!(ended(&machine).code(), 0, "{entry:?}");
+    }
+}
+
+#[test]
 fn the_disk_way_in_has_the_boot_configuration_on_the_overlay() {
     let root = tempfile::tempdir().unwrap();
     let image = stand_in::image(root.path(), &[Step::Halt]);

@@ -346,7 +346,7 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
     let user = User::with_guest(&READY);
     let table: &[(&[&str], &str)] = &[
         (&["-m", "lots"], "`lots` is not a size"),
-        (&["-m", "1M"], "`1M` is too small; no guest boots with less than"),
+        (&["-m", "1M"], "`1M` is too small; no guest starts with less than"),
         (
             &["-c", "0"],
             "`0` is not a number of CPUs; a machine has 1 to 255",
