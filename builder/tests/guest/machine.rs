@@ -108,17 +108,54 @@ esac"#,
                 ("usr/src/rustc-1.85.0/src/llvm/big", ""),
             ],
         );
-        machine.deliver("libllvm19", &[("usr/lib/x86_64-linux-gnu/libLLVM.so.19.1", "")]);
-        machine.deliver("libedit2", &[("usr/lib/x86_64-linux-gnu/libedit.so.2", "")]);
+        machine.deliver_llvm();
+        machine
+    }
+
+    /// A machine with apt, which knows the packages of Ubuntu: each version in a folder of its own.
+    pub(crate) fn with_apt_of_ubuntu() -> Self {
+        let machine = Self::with_apt();
+        fs::remove_file(machine.path("lists")).unwrap();
+        for name in [
+            "rustc-1.85",
+            "libstd-rust-1.85",
+            "libstd-rust-1.85-dev",
+            "rust-1.85-src",
+        ] {
+            machine.list(&format!(
+                " {name} | 1.85.0+dfsg0ubuntu1 | http://mirror/ubuntu universe amd64 Packages"
+            ));
+        }
+        machine.deliver("rustc-1.85", &[("usr/lib/rust-1.85/bin/rustc", &rustc("1.85.0"))]);
+        machine.deliver(
+            "libstd-rust-1.85",
+            &[("usr/lib/rust-1.85/lib/librustc_driver-1.so", "")],
+        );
+        machine.deliver(
+            "libstd-rust-1.85-dev",
+            &[(
+                "usr/lib/rust-1.85/lib/rustlib/x86_64-unknown-linux-gnu/lib/libstd-1.rlib",
+                "",
+            )],
+        );
+        machine.deliver(
+            "rust-1.85-src",
+            &[("usr/src/rustc-1.85/library/std/Cargo.toml", "")],
+        );
+        machine
+    }
+
+    fn deliver_llvm(&self) {
+        self.deliver("libllvm19", &[("usr/lib/x86_64-linux-gnu/libLLVM.so.19.1", "")]);
+        self.deliver("libedit2", &[("usr/lib/x86_64-linux-gnu/libedit.so.2", "")]);
         let tools = ["ar", "as", "nm", "objcopy", "objdump", "strip", "exegesis"];
         let tools: Vec<_> = tools
             .iter()
             .map(|tool| format!("usr/lib/llvm-19/bin/llvm-{tool}"))
             .collect();
         let tools: Vec<_> = tools.iter().map(|tool| (tool.as_str(), "")).collect();
-        machine.deliver("llvm-19", &tools);
-        machine.deliver("lld-19", &[("usr/lib/llvm-19/bin/lld", "")]);
-        machine
+        self.deliver("llvm-19", &tools);
+        self.deliver("lld-19", &[("usr/lib/llvm-19/bin/lld", "")]);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

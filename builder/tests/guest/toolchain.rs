@@ -128,6 +128,18 @@ fn unpacks_the_exact_version_and_only_what_is_needed() {
 }
 
 #[test]
+fn takes_the_packages_of_ubuntu_too() {
+    let machine = Machine::with_apt_of_ubuntu();
+    let toolchain = machine.provide().unwrap();
+    assert_eq!(toolchain.sysroot(), machine.unpacked().join("usr/lib/rust-1.85"));
+    assert!(toolchain.library_source().join("std/Cargo.toml").exists());
+    assert!(toolchain.tool("llvm-objcopy").exists());
+    let libraries = toolchain.library_path().into_string().unwrap();
+    assert!(libraries.contains("rust-1.85/lib:"), "{libraries}");
+    assert!(libraries.ends_with("x86_64-linux-gnu"), "{libraries}");
+}
+
+#[test]
 fn downloads_nothing_the_second_time() {
     let machine = Machine::with_apt();
     machine.provide().unwrap();
