@@ -13,7 +13,7 @@ use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
-use super::{paging, pci};
+use super::{clock, paging, pci};
 use hermitage_loader::disk::{DeviceFailed, Sectors};
 
 /// Memory as the loader has it: physical and virtual addresses are the same, all of it is open to devices.
@@ -57,6 +57,9 @@ fn layout(pages: usize) -> Option<Layout> {
     Layout::from_size_align(pages.checked_mul(PAGE_SIZE)?, PAGE_SIZE).ok()
 }
 
+/// Ticks of the time-stamp counter after which a request is given up: one to two minutes.
+const PATIENCE: u64 = 1 << 38;
+
 /// A virtio block device. Dropped, it is reset, and the kernel finds it as the firmware left it.
 pub(crate) struct BlockDevice(VirtIOBlk<Identity, PciTransport>);
 
@@ -68,13 +71,19 @@ impl Sectors for BlockDevice {
     fn read(&mut self, sector: u64, buffer: &mut [u8]) -> Result<(), DeviceFailed> {
         let sector = usize::try_from(sector).map_err(|_| DeviceFailed)?;
         let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
-        // SAFETY: request, buffer and response live until the request is complete, and are not touched before.
+        // SAFETY: request, buffer and response live until the request is complete, and are not touched before. Where it
+        // is given up, the device may still write to them, but this failure ends the machine.
         let read = unsafe {
             let sent = self.0.read_blocks_nb(sector, &mut request, buffer, &mut response);
             let token = sent.map_err(|_| DeviceFailed)?;
             // Without the `pause` of a spin loop: QEMU without KVM takes its global lock at each, which is what the
             // thread needs that serves the request, and 64 KiB take 0.8 ms instead of 0.2.
-            while self.0.peek_used() != Some(token) {}
+            let start = clock::now();
+            while self.0.peek_used() != Some(token) {
+                if clock::now() - start > PATIENCE {
+                    return Err(DeviceFailed);
+                }
+            }
             self.0
                 .complete_read_blocks(token, &request, buffer, &mut response)
         };
