@@ -362,7 +362,8 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
         ),
         (&["-e", "kv 'open"], "a quote is not terminated"),
         (&["-e", ""], "the command is empty"),
-        (&["-n", "vhost"], "invalid value 'vhost'"),
+        (&["-n", "vhost"], "this network is not available yet; `user` is"),
+        (&["-n", "wan"], "there is no such network; `user` is one"),
         (&["--name", "../kv"], "`../kv` is not a name of an instance"),
         (&["--accel", "hvf"], "invalid value 'hvf'"),
     ];

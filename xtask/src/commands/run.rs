@@ -19,6 +19,7 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
+use crate::workspace;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ Examples:
   cargo xtask run kv -f 9000:9000
   cargo xtask run -m 200M --mac A2:13:15:00:80:02 -e \"db 10.0.2.2:9000\" -i node-micro db
 
-The exit code is the guest's own; 101 after a panic, 134 after an abort, 137 out of memory, 139 after a fault,
+The exit code is the guest's own; 101 after a panic, 134 after an abort, 137 out of memory, 139 after a fault, \
 127 if the image has no such role, 126 if it cannot be started, 125 if the launcher cannot start or watch it.")]
 pub(crate) struct Args {
     /// Image: the name of a composed one, or a path; with --image, the instance's name
@@ -66,9 +67,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<Variable>,
 
-    /// Network
-    #[arg(short, long, value_enum, default_value_t)]
-    network: NetworkName,
+    /// Network; `user` is a NAT of its own for each guest and needs no rights
+    #[arg(short, long, default_value = "user", value_parser = parse_network)]
+    network: Network,
 
     /// Forward a port of this host, 127.0.0.1 unless an address is given; host port 0 is any free one
     #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
@@ -85,14 +86,6 @@ pub(crate) struct Args {
     /// Print QEMU's command line, and run nothing
     #[arg(long)]
     dry_run: bool,
-}
-
-/// The networks, as the command line names them.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum NetworkName {
-    /// QEMU's user network; needs no rights
-    #[default]
-    User,
 }
 
 /// The ways in, as the command line names them.
@@ -116,7 +109,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let request = request(args, printer)?;
     let launch = launcher::plan(&request)?;
     if args.dry_run {
-        println!("{}", launch.command_line());
+        printer.data(&launch.command_line().to_string());
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(why) = launch.fallback() {
@@ -207,9 +200,7 @@ fn request(args: &Args, printer: &Printer) -> Result<RunRequest, Failure> {
         mac: args.mac,
         command: args.command.clone(),
         environment: args.env.clone(),
-        network: match args.network {
-            NetworkName::User => Network::User,
-        },
+        network: args.network,
         forwards: args.forward.clone(),
         entry: match args.entry {
             EntryName::Direct => Entry::Direct,
@@ -225,6 +216,14 @@ fn request(args: &Args, printer: &Printer) -> Result<RunRequest, Failure> {
     })
 }
 
+fn parse_network(text: &str) -> Result<Network, &'static str> {
+    match text {
+        "user" => Ok(Network::User),
+        "tap" | "bridge" | "vhost" | "lan" => Err("this network is not available yet; `user` is"),
+        _ => Err("there is no such network; `user` is one"),
+    }
+}
+
 fn parse_name(text: &str) -> Result<InstanceName, Failure> {
     text.parse()
         .map_err(|error: launcher::units::ParseError| Failure::Usage(error.to_string()))
@@ -237,7 +236,7 @@ fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         return Ok((path.to_owned(), name.into_owned()));
     }
-    let images = images();
+    let images = workspace::root().join("images");
     let path = images.join(image).join(image).with_extension("qcow2");
     if path.exists() {
         return Ok((path, image.to_owned()));
@@ -246,11 +245,6 @@ fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
         name: image.to_owned(),
         composed: composed(&images),
     })
-}
-
-/// Where composition puts images.
-fn images() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../images")
 }
 
 /// Names of the images that were composed.
