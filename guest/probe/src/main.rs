@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::io::Write;
 use std::os::hermit::ffi::OsStrExt;
+use std::time::Duration;
 use std::{env, process, thread};
 
 fn main() {
@@ -21,6 +22,8 @@ fn main() {
         b"echo" => echo(),
         // Ends with the status that is given.
         b"exit" => process::exit(number(0) as i32),
+        // Does nothing for as many milliseconds as given.
+        b"sleep" => thread::sleep(Duration::from_millis(number(0))),
         // Writes as many bytes as given, without a newline, and ends at once.
         b"write" => write(number(0)),
         b"panic" => panic!("said in\ntwo lines"),
