@@ -1,0 +1,355 @@
+//! The yardstick: Debian's cloud kernel with busybox's web server in an initramfs, the smallest Linux that anyone
+//! can put together from packages.
+//!
+//! Kernel and initramfs are made once, in the cache, from packages that are downloaded and unpacked, not installed.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use builder::cache::Cache;
+use builder::environment::Environment;
+use cpio::newc::{Builder, ModeFileType, trailer};
+
+use super::probe;
+use crate::failure::Failure;
+use crate::host;
+use crate::printer::Printer;
+
+/// Goes up when [`INIT`] or [`MODULES`] change: an older one in the cache is made anew.
+const RECIPE: u32 = 2;
+
+/// The package that depends on the newest cloud kernel.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// The package of the web server, and of the shell that starts it.
+const BUSYBOX: &str = "busybox-static";
+
+/// Port of the web server in the guest.
+const PORT: u16 = 9000;
+
+/// Modules that a virtio network card needs, each after those that it depends on.
+const MODULES: [&str; 9] = [
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_pci_legacy_dev.ko",
+    "drivers/virtio/virtio_pci_modern_dev.ko",
+    "drivers/virtio/virtio_pci.ko",
+    "drivers/virtio/virtio_mmio.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
+];
+
+/// What the kernel runs: modules of the machine's bus (`BUS` comes from the kernel's command line), the address
+/// that QEMU's user network gives its first guest, the server.
+const INIT: &str = "#!/bin/sh
+cd /modules
+insmod virtio_ring.ko
+insmod virtio.ko
+case $BUS in
+pci)
+    insmod virtio_pci_legacy_dev.ko
+    insmod virtio_pci_modern_dev.ko
+    insmod virtio_pci.ko ;;
+mmio)
+    insmod virtio_mmio.ko ;;
+esac
+insmod failover.ko
+insmod net_failover.ko
+insmod virtio_net.ko
+ifconfig eth0 10.0.2.15 netmask 255.255.255.0
+httpd -p 9000 -h /www
+echo listening
+exec sleep 1000000
+";
+
+/// The line with which it says that the server listens.
+const LISTENING: &str = "listening";
+
+/// The machines that it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// QEMU's `pc`, which our guests run on.
+    Pc,
+    /// QEMU's `microvm`: no PCI, no BIOS worth the name, made for a fast boot of Linux.
+    Microvm,
+}
+
+/// Kernel and initramfs.
+pub(super) struct Linux {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    /// The package that the kernel is from.
+    pub(super) package: String,
+}
+
+impl Linux {
+    /// Finds the yardstick in the cache, or makes it there.
+    pub(super) fn provide(printer: &Printer) -> Result<Self, Failure> {
+        let cache = Cache::new(&Environment::read()).map_err(|error| Failure::Failed(error.to_string()))?;
+        let package = resolve()?;
+        let folder = cache.path(format!("bench/{package}-{RECIPE}"));
+        if !folder.is_dir() {
+            printer.note(&format!(
+                "making the yardstick from {package} and {BUSYBOX}, once"
+            ));
+            make(&folder, &package, printer)?;
+        }
+        Ok(Self {
+            kernel: folder.join("vmlinuz"),
+            initramfs: folder.join("initramfs"),
+            package,
+        })
+    }
+
+    /// Bytes on disk: kernel and initramfs.
+    pub(super) fn size(&self) -> u64 {
+        let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        size(&self.kernel) + size(&self.initramfs)
+    }
+
+    /// Starts it; the time from then to its first answer, or `None` if there is none in time.
+    pub(super) fn first_answer(
+        &self,
+        qemu: &Path,
+        machine: Machine,
+        megabytes: u32,
+        khz: Option<u32>,
+        deadline: Duration,
+    ) -> Result<Option<Duration>, Failure> {
+        let failed = |error| Failure::Failed(format!("cannot run the yardstick: {error}"));
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let port = free.map_err(failed)?.port();
+        let mut command = self.command(qemu, machine, megabytes, port);
+        // A panic ends QEMU: the kernel reboots at once, and QEMU does not.
+        let mut arguments = "console=ttyS0 quiet panic=-1".to_owned();
+        match (machine, khz) {
+            (Machine::Pc, _) => arguments.push_str(" BUS=pci"),
+            (Machine::Microvm, None) => arguments.push_str(" BUS=mmio"),
+            // Without it the kernel measures the clock, which fails on a busy machine; on the microvm it then waits
+            // for ever.
+            (Machine::Microvm, Some(khz)) => arguments += &format!(" BUS=mmio tsc_early_khz={khz}"),
+        }
+        command.args(["-append", &arguments]);
+        let begin = Instant::now();
+        let mut guest = Guest(command.spawn().map_err(failed)?);
+        if !guest.wait_for(LISTENING, begin + deadline) {
+            return Ok(None);
+        }
+        let server = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        let answer = probe::first_answer(server, begin + deadline, || guest.has_ended());
+        Ok(answer.map(|at| at - begin))
+    }
+
+    /// The same devices and settings as our guests have, where they apply.
+    fn command(&self, qemu: &Path, machine: Machine, megabytes: u32, port: u16) -> Command {
+        let (name, card) = match machine {
+            Machine::Pc => ("pc", "virtio-net-pci,netdev=net,romfile="),
+            Machine::Microvm => ("microvm", "virtio-net-device,netdev=net"),
+        };
+        let mut command = Command::new(qemu);
+        command
+            .args(["-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"])
+            .args([
+                "-machine",
+                name,
+                "-accel",
+                "tcg",
+                "-cpu",
+                "max",
+                "-smp",
+                "1",
+                "-m",
+                &format!("{megabytes}M"),
+            ])
+            .args([
+                "-chardev",
+                "stdio,id=console,signal=off",
+                "-serial",
+                "chardev:console",
+                "-device",
+                card,
+            ])
+            .args([
+                "-netdev",
+                &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:{PORT}"),
+            ])
+            .arg("-kernel")
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(&self.initramfs)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command
+    }
+}
+
+/// A QEMU that is killed when it is done with.
+struct Guest(Child);
+
+impl Guest {
+    /// Waits for a line of the console; `false` if the guest ends before, or the deadline passes.
+    fn wait_for(&mut self, line: &'static str, deadline: Instant) -> bool {
+        let Some(console) = self.0.stdout.take() else {
+            return false;
+        };
+        let (sender, receiver) = channel();
+        // Ends with QEMU, which this guest's drop kills; until then QEMU must not wait for a reader.
+        thread::spawn(move || {
+            for text in BufReader::new(console).lines().map_while(Result::ok) {
+                if text.trim_end() == line {
+                    let _ = sender.send(());
+                }
+            }
+        });
+        receiver
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .is_ok()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The real package behind the meta package.
+fn resolve() -> Result<String, Failure> {
+    let output = Command::new("apt-cache")
+        .args(["depends", "--no-recommends", META_PACKAGE])
+        .stdin(Stdio::null())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let found = text.ok().and_then(|text| {
+        let mut packages = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        packages
+            .find(|name| name.starts_with("linux-image-"))
+            .map(str::to_owned)
+    });
+    found.ok_or_else(|| {
+        Failure::Failed(format!(
+            "cannot find the package behind `{META_PACKAGE}`: the yardstick needs Debian, and `apt-get update`"
+        ))
+    })
+}
+
+/// Makes kernel and initramfs in `folder`, which appears when it is complete.
+fn make(folder: &Path, package: &str, printer: &Printer) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::Failed(format!("cannot make the yardstick: {error}"));
+    let parent = folder.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).map_err(failed)?;
+    let work = tempfile::tempdir_in(parent).map_err(failed)?;
+    let run = |program: &str, arguments: &[&str]| -> Result<(), Failure> {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(work.path())
+            .stdin(Stdio::null());
+        printer.detail(&host::shown(&command));
+        let output = command.output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::Failed(format!(
+            "`{program}` failed: {}\n{}",
+            output.status,
+            errors.trim_end()
+        )))
+    };
+    run("apt-get", &["download", package, BUSYBOX])?;
+    for entry in fs::read_dir(work.path()).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run("dpkg-deb", &["--extract", &path.to_string_lossy(), "root"])?;
+        }
+    }
+    let version = package.trim_start_matches("linux-image-");
+    let root = work.path().join("root");
+    let made = work.path().join("made");
+    fs::create_dir(&made).map_err(failed)?;
+    fs::copy(
+        root.join("boot").join(format!("vmlinuz-{version}")),
+        made.join("vmlinuz"),
+    )
+    .map_err(failed)?;
+    let modules = root.join("lib/modules").join(version).join("kernel");
+    let archive = File::create(made.join("initramfs")).map_err(failed)?;
+    write_initramfs(BufWriter::new(archive), &root.join("bin/busybox"), &modules).map_err(failed)?;
+    match fs::rename(&made, folder) {
+        // Another run was faster; its result is the same.
+        Err(_) if folder.is_dir() => Ok(()),
+        result => result.map_err(failed),
+    }
+}
+
+/// The initramfs: busybox under the names that [`INIT`] uses, the modules, a page of two bytes.
+fn write_initramfs(mut archive: impl Write, busybox: &Path, modules: &Path) -> io::Result<()> {
+    let mut inode = 0;
+    let mut entry = |name: &str, kind, mode, device: (u32, u32), data: &[u8]| -> io::Result<()> {
+        inode += 1;
+        let builder = Builder::new(name)
+            .ino(inode)
+            .nlink(1)
+            .mode(mode)
+            .set_mode_file_type(kind)
+            .rdev_major(device.0)
+            .rdev_minor(device.1);
+        let length = u32::try_from(data.len()).map_err(io::Error::other)?;
+        let mut writer = builder.write(&mut archive, length);
+        writer.write_all(data)?;
+        writer.finish()?;
+        Ok(())
+    };
+    let none = (0, 0);
+    for folder in ["bin", "dev", "modules", "www"] {
+        entry(folder, ModeFileType::Directory, 0o755, none, b"")?;
+    }
+    entry("dev/console", ModeFileType::Char, 0o600, (5, 1), b"")?;
+    entry(
+        "bin/busybox",
+        ModeFileType::Regular,
+        0o755,
+        none,
+        &fs::read(busybox)?,
+    )?;
+    for name in ["sh", "insmod", "ifconfig", "httpd", "sleep"] {
+        entry(
+            &format!("bin/{name}"),
+            ModeFileType::Symlink,
+            0o777,
+            none,
+            b"busybox",
+        )?;
+    }
+    for module in MODULES {
+        let (_, name) = module.rsplit_once('/').unwrap_or(("", module));
+        let data = fs::read(modules.join(module))
+            .map_err(|error| io::Error::new(error.kind(), format!("kernel module `{module}`: {error}")))?;
+        entry(
+            &format!("modules/{name}"),
+            ModeFileType::Regular,
+            0o644,
+            none,
+            &data,
+        )?;
+    }
+    entry("www/index.html", ModeFileType::Regular, 0o644, none, b"ok")?;
+    entry("init", ModeFileType::Regular, 0o755, none, INIT.as_bytes())?;
+    trailer(archive)?.flush()
+}
