@@ -27,12 +27,15 @@ pub(crate) const QEMU: Tool = Tool {
     purpose: "runs images",
 };
 
+/// The package of QEMU's tools for images.
+const QEMU_UTILS: &str = "qemu-utils";
+
 /// All tools. Only QEMU is needed to run an image; the others judge, in tests, what we write.
 pub(crate) const TOOLS: [Tool; 5] = [
     QEMU,
     Tool {
         program: "qemu-img",
-        package: "qemu-utils",
+        package: QEMU_UTILS,
         purpose: "judges qcow2 in tests",
     },
     Tool {
@@ -192,7 +195,37 @@ pub(crate) fn ensure(tools: &[Tool], printer: &Printer) -> Result<(), HostError>
 
 /// Installs the packages of tools, and no other version of what is there already. The lists may be missing (in a
 /// container) or old: then they are fetched, and it is tried once more.
+///
+/// `qemu-utils` of another release than the distribution's, backports say, excludes its QEMU: what apt would do
+/// about it is to remove `qemu-utils`. Then, and only then, both are installed in the distribution's version.
 fn install(tools: &[Tool], printer: &Printer) -> Result<(), HostError> {
+    let packages: Vec<_> = packages(tools).into_iter().map(str::to_owned).collect();
+    if apt_get_install(&[], &packages, printer).is_ok() {
+        return Ok(());
+    }
+    apt_get(&["update"], printer)?;
+    let failure = match apt_get_install(&[], &packages, printer) {
+        Ok(()) => return Ok(()),
+        Err(failure) => failure,
+    };
+    let Some(version) = candidate(QEMU.package).filter(|_| tools.contains(&QEMU)) else {
+        return Err(failure);
+    };
+    let pinned = format!("{QEMU_UTILS}={version}");
+    printer.note(&format!(
+        "`{QEMU_UTILS}` is of another release than `{}`; installing `{pinned}`",
+        QEMU.package
+    ));
+    let packages: Vec<_> = packages
+        .into_iter()
+        .filter(|package| package != QEMU_UTILS)
+        .chain([pinned])
+        .collect();
+    // What apt said first is about the packages that were asked for.
+    apt_get_install(&["--allow-downgrades"], &packages, printer).map_err(|_| failure)
+}
+
+fn apt_get_install(options: &[&str], packages: &[String], printer: &Printer) -> Result<(), HostError> {
     let mut arguments = vec![
         "install",
         "--yes",
@@ -201,12 +234,24 @@ fn install(tools: &[Tool], printer: &Printer) -> Result<(), HostError> {
         "-o",
         LOCK_TIMEOUT,
     ];
-    arguments.extend(packages(tools));
-    if apt_get(&arguments, printer).is_ok() {
-        return Ok(());
-    }
-    apt_get(&["update"], printer)?;
+    arguments.extend(options);
+    arguments.extend(packages.iter().map(String::as_str));
     apt_get(&arguments, printer)
+}
+
+/// The version of a package that apt would install.
+fn candidate(package: &str) -> Option<String> {
+    let output = Command::new("apt-cache")
+        .args(["policy", package])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
 }
 
 fn apt_get(arguments: &[&str], printer: &Printer) -> Result<(), HostError> {

@@ -164,6 +164,43 @@ esac"#,
     }
 }
 
+/// apt where `qemu-utils` is from backports: the distribution's QEMU would remove it.
+#[test]
+fn tools_of_another_release_are_replaced_where_qemu_excludes_them() {
+    if !rustix::process::geteuid().is_root() {
+        // Nothing is installed then; a test above holds that.
+        return;
+    }
+    let machine = Machine::with(&COMPLETE[1..]);
+    machine.tool(
+        "apt-get",
+        r#"here=${0%/*}
+echo "$*" >> "$here/calls"
+case $* in
+*qemu-utils=1:7.2*)
+    printf '#!/bin/sh\necho QEMU emulator version 7.2.0\n' > "$here/qemu-system-x86_64"
+    /bin/chmod 755 "$here/qemu-system-x86_64" ;;
+install*) echo 'E: Packages need to be removed but remove is disabled.' >&2; exit 100 ;;
+esac"#,
+    );
+    machine.tool(
+        "apt-cache",
+        "echo 'qemu-system-x86:'; echo '  Candidate: 1:7.2+dfsg-7'",
+    );
+    let output = machine.doctor(&["--fix"]);
+    let calls = fs::read_to_string(machine.path().join("calls")).unwrap_or_default();
+    let install = "install --yes --no-install-recommends --no-remove -o DPkg::Lock::Timeout=600";
+    let plain = format!("{install} qemu-system-x86\n");
+    let pinned = format!("{install} --allow-downgrades qemu-system-x86 qemu-utils=1:7.2+dfsg-7\n");
+    assert_eq!(calls, format!("{plain}update\n{plain}{pinned}"));
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("installing `qemu-utils=1:7.2+dfsg-7`"),
+        "{errors}"
+    );
+    assert!(!errors.contains("missing") && !errors.contains("failed"), "{errors}");
+}
+
 #[test]
 fn a_failed_installation_shows_what_apt_said() {
     if !rustix::process::geteuid().is_root() {
