@@ -56,7 +56,8 @@ impl CommandLine {
     #[must_use]
     pub fn new(spec: &MachineSpec, sockets: Sockets) -> Self {
         let mut line = Self { arguments: vec![] };
-        line.flags(&["-no-user-config", "-nodefaults", "-no-reboot"]);
+        // -S: the guest starts when the monitor says so.
+        line.flags(&["-no-user-config", "-nodefaults", "-no-reboot", "-S"]);
         line.option("-display", Options::of("none"));
         line.option("-name", Options::of(spec.name.as_str()));
         line.processor(spec);
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn is_exactly_this() {
-        let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -display none -name kv \
+        let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -S -display none -name kv \
             -machine pc -accel tcg -cpu max -m 200M -smp 1 \
             -chardev 'stdio,id=console,signal=off,logfile=console.log' -serial chardev:console \
             -chardev 'socket,id=control,fd=3,logfile=control.log' -serial chardev:control \

@@ -1,4 +1,4 @@
-//! QEMU's machine protocol (QMP), as much of it as we need: one command, one event.
+//! QEMU's machine protocol (QMP), as much of it as we need: three commands, one event.
 //!
 //! The types of the whole protocol (crate `qapi-qmp`) would cost 20 s of build for these.
 
@@ -23,10 +23,12 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    /// Starts the protocol. QEMU reads this when it is up; nothing is waited for.
+    /// Starts the protocol, and then the guest. QEMU reads this when it is up; nothing is waited for.
     pub(crate) fn open(stream: UnixStream) -> io::Result<Self> {
         let monitor = Self { stream };
         monitor.execute("qmp_capabilities")?;
+        // Before this QEMU tells of no events; a guest that ran already could end unseen.
+        monitor.execute("cont")?;
         Ok(monitor)
     }
 

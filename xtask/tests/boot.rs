@@ -22,7 +22,8 @@ use builder::manifest::{self, Manifest, PackageName, Service};
 use builder::service::{ServiceSpec, build_services};
 use builder::session::Session;
 use builder::toolchain::GuestToolchain;
-use hermitage_boot::Reason;
+use hermitage_boot::control::mark;
+use hermitage_boot::{Reason, Record};
 use launcher::{AcceleratorChoice, Entry, Error, GuestExit, RunRequest};
 
 /// Time for a boot; it takes 0.2 s on a quiet machine without KVM.
@@ -330,6 +331,42 @@ fn the_command_line_passes_output_and_code_on() {
         assert_eq!(output.status.code(), Some(code), "{entry} {command}: {output:?}");
         assert_eq!(output.stdout, stdout.as_bytes(), "{entry} {command}");
         assert_eq!(output.stderr, b"", "{entry} {command}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn the_boot_log_is_printed_when_asked_for() {
+    for entry in BOTH_WAYS_IN {
+        let seen = seen(&RunRequest {
+            verbose: true,
+            ..request(image(), entry, "")
+        });
+        assert!(seen.console.contains("loader: start\n"), "{entry:?}: {seen:?}");
+        assert!(seen.console.contains("Welcome to Hermit"), "{entry:?}: {seen:?}");
+        assert!(seen.console.ends_with("hello\n"), "{entry:?}: {seen:?}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_traced_boot_marks_its_points_in_order() {
+    for entry in BOTH_WAYS_IN {
+        let request = RunRequest {
+            trace: true,
+            ..request(image(), entry, "")
+        };
+        let root = tempfile::tempdir().unwrap();
+        let machine = launcher::plan(&request)
+            .unwrap()
+            .start(root.path(), io::sink())
+            .unwrap();
+        let counts = [mark::LOADER, mark::KERNEL, mark::MAIN]
+            .map(|name| machine.wait_mark(name, DEADLINE).unwrap().tsc);
+        assert!(counts.is_sorted(), "{entry:?}: {counts:?}");
+        let frequency =
+            |received: &launcher::machine::Received| matches!(received.record, Record::Khz(khz) if khz > 0);
+        assert!(machine.records().iter().any(frequency), "{entry:?}");
     }
 }
 

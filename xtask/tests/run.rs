@@ -230,6 +230,8 @@ fn a_dry_run_prints_the_command_and_does_nothing() {
         "db",
     ]);
     assert_eq!(seen.code, Some(0), "{seen:?}");
+    assert_eq!(seen.stdout.lines().count(), 1, "{seen:?}");
+    assert!(seen.stdout.ends_with('\n'), "{seen:?}");
     for part in [
         "qemu-system-x86_64 ",
         " -name db ",

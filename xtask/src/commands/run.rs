@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let request = request(args, printer)?;
     let launch = launcher::plan(&request)?;
     if args.dry_run {
-        printer.data(&launch.command_line().to_string());
+        printer.data(&format!("{}\n", launch.command_line()));
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(why) = launch.fallback() {
