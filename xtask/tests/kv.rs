@@ -1,0 +1,203 @@
+//! Stories of kv in a virtual machine: it serves by both ways in, and in the memory that we promise.
+//!
+//! Run by `cargo xtask test`, or alone, after `cargo xtask compose kv`, by
+//! `cargo test --release -p xtask --test kv -- --ignored`. What kv answers to what is tested on the host, in its crate.
+
+use std::io::{self, Write};
+use std::net::{SocketAddrV4, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use hermitage_boot::control::mark;
+use launcher::{AcceleratorChoice, Entry, Forward, GuestExit, Machine, RunRequest};
+
+/// Time for a boot; it takes 0.2 s on a quiet machine without KVM.
+const BOOT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Time for a request, in seconds; it takes 10 ms.
+const REQUEST_DEADLINE: u64 = 20;
+
+/// The least memory that docs/performance.md promises to be enough.
+const LEAST_MEMORY: &str = "32M";
+
+/// A kv that runs. Its machine ends, and its files go, when the test ends, also by a failure.
+struct Kv {
+    machine: Machine,
+    address: SocketAddrV4,
+    console: Console,
+    _root: tempfile::TempDir,
+}
+
+/// What the guest wrote to its console.
+#[derive(Clone, Default)]
+struct Console(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Console {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+fn image() -> PathBuf {
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/kv/kv.qcow2");
+    assert!(image.exists(), "no image: `cargo xtask compose kv` first");
+    image
+}
+
+impl Kv {
+    fn boot(change: impl FnOnce(&mut RunRequest)) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut request = RunRequest {
+            accelerator: AcceleratorChoice::Auto,
+            forwards: vec![Forward::tcp_from_any_port(9000)],
+            trace: true,
+            ..RunRequest::new(image(), "kv".parse().unwrap())
+        };
+        change(&mut request);
+        let console = Console::default();
+        let machine = launcher::plan(&request)
+            .unwrap()
+            .start(root.path(), console.clone())
+            .unwrap();
+        if let Err(error) = machine.wait_mark(mark::LISTEN, BOOT_DEADLINE) {
+            panic!("{error}; console:\n{}", console.text());
+        }
+        let address = machine.spec().forwards[0].host;
+        Self {
+            machine,
+            address,
+            console,
+            _root: root,
+        }
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("http://{}/{key}", self.address)
+    }
+
+    fn ask(&self, request: minreq::Request) -> (u16, String) {
+        let reply = request.with_timeout(REQUEST_DEADLINE).send();
+        let reply = reply.unwrap_or_else(|error| panic!("{error}; console:\n{}", self.console.text()));
+        (reply.status_code, reply.as_str().unwrap().to_owned())
+    }
+
+    fn get(&self, key: &str) -> (u16, String) {
+        self.ask(minreq::get(self.url(key)))
+    }
+
+    fn put(&self, key: &str, value: &str) {
+        let body = serde_json::json!({ "value": value }).to_string();
+        let request = minreq::post(self.url(key)).with_header("content-type", "application/json");
+        assert_eq!(self.ask(request.with_body(body)), (200, String::new()));
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn stores_and_reads_by_both_ways_in_and_prints_each_line() {
+    for entry in [Entry::Direct, Entry::Disk] {
+        let kv = Kv::boot(|request| request.entry = entry);
+        assert_eq!(
+            kv.get("dbendpoint"),
+            (404, "Key not found".to_owned()),
+            "{entry:?}"
+        );
+        kv.put("dbendpoint", "10.0.2.15:9001");
+        assert_eq!(
+            kv.get("dbendpoint"),
+            (200, "10.0.2.15:9001".to_owned()),
+            "{entry:?}"
+        );
+        assert_eq!(kv.machine.stop(), GuestExit::Stopped, "{entry:?}");
+        let text = kv.console.text().replace('\r', "");
+        assert_eq!(
+            text, "server is listening on 9000\ndbendpoint=10.0.2.15:9001\n",
+            "{entry:?}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn listens_on_the_port_that_its_environment_names() {
+    let kv = Kv::boot(|request| {
+        request.environment = vec![
+            "PORT=8001".parse().unwrap(),
+            "MICRO_KEYVALUESTORE_PORT=8002".parse().unwrap(),
+        ];
+        request.forwards = vec![Forward::tcp_from_any_port(8002)];
+    });
+    assert_eq!(kv.get(""), (200, "ok".to_owned()));
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_bad_port_ends_the_guest_with_its_message_and_its_code() {
+    let root = tempfile::tempdir().unwrap();
+    let request = RunRequest {
+        environment: vec!["PORT=http".parse().unwrap()],
+        ..RunRequest::new(image(), "kv".parse().unwrap())
+    };
+    let console = Console::default();
+    let machine = launcher::plan(&request)
+        .unwrap()
+        .start(root.path(), console.clone())
+        .unwrap();
+    let exit = machine.wait_for(BOOT_DEADLINE).expect("the guest ends");
+    assert!(
+        matches!(&exit, GuestExit::Ended(end) if end.code == 78),
+        "{exit:?}"
+    );
+    assert!(
+        console.text().contains("`PORT` is not a port"),
+        "{}",
+        console.text()
+    );
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn serves_many_clients_and_survives_rude_ones_in_the_least_memory() {
+    let kv = Kv::boot(|request| {
+        request.memory = LEAST_MEMORY.parse().unwrap();
+        request.entry = Entry::Disk;
+    });
+    thread::scope(|scope| {
+        for client in 0..20 {
+            let kv = &kv;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let key = format!("key{client}");
+                    kv.put(&key, &format!("{round}"));
+                    assert_eq!(kv.get(&key), (200, format!("{round}")));
+                }
+            });
+        }
+    });
+    // Claims more than there is memory, hangs up in the middle, says nothing.
+    let requests: [&[u8]; 3] = [
+        b"POST /k HTTP/1.1\r\ncontent-length: 4294967296\r\n\r\n",
+        b"GET /k HT",
+        b"",
+    ];
+    for _ in 0..20 {
+        for request in requests {
+            let mut stream = TcpStream::connect(kv.address).unwrap();
+            stream.write_all(request).unwrap();
+        }
+    }
+    assert_eq!(kv.get("key0"), (200, "9".to_owned()));
+}
