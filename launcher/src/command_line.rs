@@ -1,7 +1,7 @@
 //! The command line of QEMU, as a value: a pure function of [`MachineSpec`].
 //!
 //! QEMU is run in the instance's folder, so the names of files are short and have no commas; option values that
-//! come from elsewhere are escaped in one place, [`Options`].
+//! come from elsewhere are escaped in one place, `Options`.
 //!
 //! Tuned for a fast boot: no default devices, no display, no option ROM for the network card (together 15 ms of 68
 //! until the guest's first instruction), qboot in place of the BIOS where nothing is read from the disk by it.

@@ -26,6 +26,7 @@ mod monitor;
 mod process;
 pub mod qemu;
 pub mod spec;
+mod supervisor;
 pub mod units;
 
 pub use accelerator::AcceleratorChoice;

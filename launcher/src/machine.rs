@@ -7,41 +7,34 @@
 //!                      +- fails: the folder is removed
 //! ```
 //!
-//! One thread starts QEMU, waits for it, and then judges how the guest ended; it must not end before QEMU does
-//! (see [`crate::process`]). Three more read console, control channel and monitor until QEMU closes them, so that
-//! nothing is lost however fast a guest ends.
+//! What runs behind a machine is in `supervisor`.
 //!
 //! Failures: QEMU ends early or is killed (the guest's exit says so, with QEMU's words), the launcher is killed
 //! (QEMU dies with it, the folder is cleaned up by the next run of that name), the console's reader goes away
 //! (the machine is stopped, as a broken pipe ends any program).
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hermitage_boot::Record;
-use hermitage_boot::control::MAX_LINE;
 
 use crate::command_line::{CommandLine, Sockets, file};
 use crate::error::Error;
-use crate::exit::{Evidence, GuestExit};
+use crate::exit::GuestExit;
 use crate::instance::Instance;
-use crate::monitor::{self, Monitor};
-use crate::process::{self, Handle};
+use crate::monitor::Monitor;
 use crate::spec::MachineSpec;
+use crate::supervisor::{Run, Shared, supervise};
 
 /// How long QEMU may take to go when it was told to, before it is killed: it has little to write.
 const QUIT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long the rest of the console of a stopped machine is waited for.
-const CONSOLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A record of the control channel, and when it came.
 #[derive(Clone, Debug)]
@@ -71,65 +64,6 @@ pub struct Machine {
     supervisor: Option<JoinHandle<()>>,
     /// Last, since fields are dropped in order: the folder goes when all that uses it is gone.
     instance: Instance,
-}
-
-/// What the threads of a machine share.
-#[derive(Debug)]
-struct Shared {
-    process: Handle,
-    monitor: Monitor,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    records: Vec<Received>,
-    stopped: bool,
-    /// Whether all of the console was handed on.
-    console_done: bool,
-    exit: Option<GuestExit>,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No thread leaves the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.changed.notify_all();
-    }
-
-    /// Waits until `found` gives something, or the deadline has passed.
-    fn wait_until<T>(
-        &self,
-        deadline: Option<Instant>,
-        mut found: impl FnMut(&State) -> Option<T>,
-    ) -> Option<T> {
-        let mut state = self.state();
-        loop {
-            if let Some(value) = found(&state) {
-                return Some(value);
-            }
-            state = match deadline {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.checked_duration_since(Instant::now())?;
-                    let waited = self.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-    }
-
-    /// Asks QEMU to go.
-    fn quit(&self) {
-        self.change(|state| state.stopped = true);
-        // Where the socket is closed, QEMU is gone already.
-        let _ = self.monitor.quit();
-    }
 }
 
 /// Starts a machine: `program` with the command line that follows from `spec`, in the instance's folder, where
@@ -180,133 +114,6 @@ pub(crate) fn start(
         supervisor: Some(supervisor),
         instance,
     })
-}
-
-/// What a run of QEMU needs.
-struct Run {
-    program: PathBuf,
-    arguments: Vec<String>,
-    folder: PathBuf,
-    errors: File,
-    remotes: [OwnedFd; 2],
-    console: Box<dyn Write + Send>,
-    control: UnixStream,
-    events: UnixStream,
-    monitor: Monitor,
-}
-
-/// Runs QEMU to its end, and judges it.
-fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>) {
-    let spawned = process::spawn(
-        &run.program,
-        &run.arguments,
-        &run.folder,
-        run.errors,
-        &run.remotes,
-    );
-    // QEMU has its own copies now; ours would keep the sockets open when it ends.
-    drop(run.remotes);
-    let (mut child, process) = match spawned.and_then(|child| Ok((Handle::of(&child)?, child))) {
-        Ok((process, child)) => (child, process),
-        Err(error) => {
-            // The receiver waits for this one message.
-            let _ = started.send(Err(error));
-            return;
-        }
-    };
-    let shared = Arc::new(Shared {
-        process,
-        monitor: run.monitor,
-        state: Mutex::default(),
-        changed: Condvar::new(),
-    });
-    if let Some(output) = child.stdout.take() {
-        let shared = Arc::clone(&shared);
-        // Not joined: whoever reads the console may have stopped to, and then it does not end.
-        thread::spawn(move || {
-            copy_console(output, run.console, &shared);
-            shared.change(|state| state.console_done = true);
-        });
-    }
-    let _ = started.send(Ok(Arc::clone(&shared)));
-
-    let (status, shutdown) = thread::scope(|scope| {
-        let events = scope.spawn(|| monitor::read_events(run.events));
-        scope.spawn(|| read_control(run.control, &shared));
-        let status = child.wait();
-        (status, events.join().unwrap_or_default())
-    });
-    // However slow its reader is, a console is handed on to its end; but nobody waits for it who wants to stop.
-    shared.wait_until(None, |state| (state.console_done || state.stopped).then_some(()));
-    let patience = Instant::now().checked_add(CONSOLE_PATIENCE);
-    shared.wait_until(patience, |state| state.console_done.then_some(()));
-    let words = fs::read(run.folder.join(file::QEMU)).unwrap_or_default();
-    shared.change(|state| {
-        let end = state
-            .records
-            .iter()
-            .rev()
-            .find_map(|received| match &received.record {
-                Record::End(end) => Some(end.clone()),
-                _ => None,
-            });
-        let evidence = Evidence {
-            end,
-            code: status.as_ref().ok().and_then(std::process::ExitStatus::code),
-            signal: status.as_ref().ok().and_then(std::process::ExitStatus::signal),
-            stopped: state.stopped,
-            shutdown,
-            words: String::from_utf8_lossy(&words).into_owned(),
-        };
-        state.exit = Some(evidence.judge());
-    });
-}
-
-/// Hands the console on, byte for byte.
-fn copy_console(mut output: impl Read, mut console: Box<dyn Write + Send>, shared: &Shared) {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut broken = false;
-    loop {
-        let length = match output.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return,
-        };
-        if broken {
-            continue;
-        }
-        let written = console
-            .write_all(&buffer[..length])
-            .and_then(|()| console.flush());
-        if written.is_err() {
-            broken = true;
-            shared.quit();
-        }
-    }
-}
-
-/// Collects the records of the control channel.
-fn read_control(stream: UnixStream, shared: &Shared) {
-    let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
-    let mut at_line_start = true;
-    loop {
-        line.clear();
-        // A guest can write what it likes; no line may fill our memory.
-        match (&mut reader).take(MAX_LINE as u64).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let at = Instant::now();
-        // A line that is too long, or cut off by the end of the guest, could be taken for another.
-        let whole = at_line_start && line.ends_with(b"\n");
-        at_line_start = line.ends_with(b"\n");
-        let text = std::str::from_utf8(&line).ok().filter(|_| whole);
-        if let Some(record) = text.and_then(Record::parse) {
-            shared.change(|state| state.records.push(Received { at, record }));
-        }
-    }
 }
 
 impl Machine {
