@@ -28,6 +28,10 @@ use crate::process::{self, Handle};
 /// How long the rest of the console of a stopped machine is waited for.
 const CONSOLE_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Most records that are kept of a guest: a boot has ten, and a guest that never stops writing them must not fill
+/// our memory. How it ends is kept in any case.
+const MAX_RECORDS: usize = 4096;
+
 /// What the threads of a machine share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -44,6 +48,18 @@ pub(crate) struct State {
     /// Whether all of the console was handed on.
     console_done: bool,
     pub(crate) exit: Option<GuestExit>,
+}
+
+impl State {
+    fn keep(&mut self, received: Received) {
+        if self.records.len() == MAX_RECORDS {
+            if !matches!(received.record, Record::End(_)) {
+                return;
+            }
+            self.records.pop();
+        }
+        self.records.push(received);
+    }
 }
 
 impl Shared {
@@ -209,7 +225,36 @@ fn read_control(stream: UnixStream, shared: &Shared) {
         at_line_start = line.ends_with(b"\n");
         let text = std::str::from_utf8(&line).ok().filter(|_| whole);
         if let Some(record) = text.and_then(Record::parse) {
-            shared.change(|state| state.records.push(Received { at, record }));
+            shared.change(|state| state.keep(Received { at, record }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hermitage_boot::{GuestEnd, Reason};
+
+    #[test]
+    fn keeps_the_end_of_a_guest_that_writes_too_many_records() {
+        let mut state = State::default();
+        let at = Instant::now();
+        for tsc in 0..10_000 {
+            let name = "again".to_owned();
+            state.keep(Received {
+                at,
+                record: Record::Mark { name, tsc },
+            });
+        }
+        let record = Record::End(GuestEnd::because(Reason::Panic, String::new()));
+        state.keep(Received {
+            at,
+            record: record.clone(),
+        });
+        assert_eq!(state.records.len(), MAX_RECORDS);
+        assert_eq!(
+            state.records.last().map(|received| &received.record),
+            Some(&record)
+        );
     }
 }
