@@ -82,7 +82,7 @@ fn checks() -> Vec<Check> {
     };
     let format = |name, folder: &str| Check {
         name,
-        command: cargo(&root.join(folder), &["fmt", "--all", "--check"]),
+        command: cargo(&root.join(folder), &["fmt", "--check"]),
     };
     vec![
         format("format", ""),
