@@ -5,13 +5,27 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::commands;
 use crate::printer::Verbosity;
 
+/// One example for each command, in the order in which a newcomer wants them.
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo                      the whole way once, set-up included
+  cargo xtask doctor                    what this machine has, and what to do about the rest
+  cargo xtask compose kv                compile services/kv, compose images/kv/kv.qcow2
+  cargo xtask run kv -f 9000:9000       boot it; its port 9000 is 127.0.0.1:9000; Ctrl-C stops it
+  cargo xtask bench boot                boot times beside Linux, in one run
+  cargo xtask test                      all tests
+  cargo xtask check                     format, lints, documentation, dependencies
+
+`cargo xtask help <command>` tells the rest.";
+
 /// Turn Rust services into unikernels, and run them.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
     version,
-    propagate_version = true
+    propagate_version = true,
+    after_help = EXAMPLES
 )]
 pub(crate) struct Cli {
     /// Say more: the commands that are run, the guest's boot log
