@@ -2,7 +2,8 @@
 //!
 //! The image is written under a temporary name, put on disk, then renamed: whoever opens
 //! `images/<name>/<name>.qcow2` sees the old image or the new one, whenever composition is stopped. What a
-//! stopped run leaves is removed by the next; a lock keeps two runs apart.
+//! stopped run leaves is removed by the next; a lock keeps two runs apart. With [`Mode::Update`] an image that is
+//! there is changed instead ([`crate::update`]), unless that does not pay.
 //!
 //! It does not compile anything. Start at [`compose`].
 
@@ -13,17 +14,20 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hermitage_boot::BootConfig;
 use hermitage_disk::BlockDevice;
+use hermitage_disk::layout::SECTOR;
 use hermitage_disk::qcow2::Qcow2;
 
 use crate::cache::{CacheError, Lock, Staged};
 use crate::event::{Event, Observer, Outcome, Stage};
-use crate::image::{DiskPlan, ImageError, LoaderArtifacts};
+use crate::image::{Boot, DiskPlan, ImageError, LoaderArtifacts};
+use crate::index::Index;
 use crate::manifest::{Command, FileRule, Manifest};
-use crate::tree::{Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, PathError, Tree};
+use crate::tree::{Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, PathError, Stat, Tree};
+use crate::update::{self, Updated};
 
 /// What is composed, and from what.
 pub struct ComposeRequest<'a> {
@@ -35,6 +39,21 @@ pub struct ComposeRequest<'a> {
     pub loader: &'a LoaderArtifacts,
     /// The compiled program of each role.
     pub binaries: &'a BTreeMap<String, PathBuf>,
+    /// How it gets into the image.
+    pub mode: Mode,
+}
+
+/// How files get into an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A new image takes the old one's place; equal inputs give equal bytes.
+    #[default]
+    Fresh,
+    /// What changed is written into the image that is there.
+    Update {
+        /// Whether files are read even if size, times and inode say that they did not change.
+        checksum: bool,
+    },
 }
 
 /// What was composed.
@@ -50,6 +69,8 @@ pub struct ComposeReport {
     pub digest: String,
     /// How long it took.
     pub elapsed: Duration,
+    /// What was changed in the image that was there; `None` if it was composed afresh.
+    pub updated: Option<Updated>,
 }
 
 /// Why an image cannot be composed.
@@ -90,6 +111,12 @@ pub enum ComposeError {
         /// Why.
         source: ImageError,
     },
+    /// A machine runs on the image.
+    #[error("`{}` cannot be updated: it is in use", path.display())]
+    InUse {
+        /// The image.
+        path: PathBuf,
+    },
     /// The container cannot be made.
     #[error(transparent)]
     Disk(#[from] hermitage_disk::Error),
@@ -106,6 +133,10 @@ impl ComposeError {
             Self::Collision(_) => {
                 Some("remove one of them from the manifest, or move it elsewhere".to_owned())
             }
+            Self::InUse { .. } => Some(
+                "stop what runs on it, or compose without `--update`, which leaves the old image to it"
+                    .to_owned(),
+            ),
             Self::Disk(error) => error.hint(),
             Self::Folder(error) => error.hint(),
             _ => None,
@@ -125,7 +156,7 @@ pub fn compose(request: &ComposeRequest<'_>, observer: &dyn Observer) -> Result<
 fn compose_on<D: BlockDevice>(
     request: &ComposeRequest<'_>,
     observer: &dyn Observer,
-    wrap: impl FnOnce(Qcow2) -> D,
+    wrap: impl Fn(Qcow2) -> D,
 ) -> Result<ComposeReport, ComposeError> {
     let begin = Instant::now();
     let name = &request.manifest.name;
@@ -140,7 +171,8 @@ fn compose_on<D: BlockDevice>(
     };
 
     observer.event(&started(Stage::Tree));
-    let tree = gather(request)?;
+    let gathered = SystemTime::now();
+    let tree = &gather(request)?;
     observer.event(&finished(Stage::Tree));
 
     observer.event(&started(Stage::Image));
@@ -150,14 +182,43 @@ fn compose_on<D: BlockDevice>(
         source,
     };
     let default = request.manifest.default.as_ref().map(boot_config);
-    let plan =
-        DiskPlan::new(&tree, request.loader, default.as_ref(), request.manifest.size).map_err(in_image)?;
+    let boot = &Boot::new(request.loader, default).map_err(in_image)?;
+    let size = request.manifest.size;
     let _lock = Lock::take(&path, &format!("the image `{name}`"), observer)?;
-    let staged = Staged::new(&path)?;
-    let device = wrap(Qcow2::create(staged.path(), plan.size())?);
-    let digest = plan.write(&device, observer).map_err(in_image)?;
-    drop(device);
-    staged.publish_file()?;
+    let mut outcome = None;
+    if let Mode::Update { checksum } = request.mode {
+        let image = &path;
+        let size = size.map(|size| size / SECTOR * SECTOR);
+        let request = update::Request {
+            image,
+            tree,
+            gathered,
+            boot,
+            size,
+            checksum,
+        };
+        match update::update(&request, observer, &wrap)? {
+            update::Outcome::Done(updated, digest) => outcome = Some((updated, digest)),
+            update::Outcome::Afresh(reason) => {
+                observer.event(&Event::Note(format!("composing `{name}` afresh: {reason}")));
+            }
+        }
+    }
+    let (updated, digest) = match outcome {
+        Some((updated, digest)) => (Some(updated), digest),
+        None => {
+            let plan = DiskPlan::new(tree, boot, size).map_err(in_image)?;
+            let staged = Staged::new(&path)?;
+            let device = wrap(Qcow2::create(staged.path(), plan.size())?);
+            let (digest, base) = plan.write(&device, observer).map_err(in_image)?;
+            drop(device);
+            Index::remove(&path)?;
+            staged.publish_file()?;
+            let stats = update::trusted(tree, gathered);
+            update::save(&Index { base, stats }, &path, observer);
+            (None, digest)
+        }
+    };
     let bytes = fs::metadata(&path)
         .map_err(|error| in_image(error.into()))?
         .blocks()
@@ -169,6 +230,7 @@ fn compose_on<D: BlockDevice>(
         files: tree.files(),
         digest: digest.to_hex().to_string(),
         elapsed: begin.elapsed(),
+        updated,
     })
 }
 
@@ -256,6 +318,7 @@ fn add(
                 NodeKind::File {
                     source: path.clone(),
                     size: metadata.len(),
+                    stat: Stat::new(&metadata),
                 },
                 mode.unwrap_or(default),
             )

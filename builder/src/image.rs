@@ -14,10 +14,13 @@ use hermitage_disk::boot_code;
 use hermitage_disk::device::Slice;
 use hermitage_disk::layout::{BOOT_CONFIG, LOADER, Partition, ROOT, SECTOR};
 use hermitage_disk::table::{self, BACKUP_SECTORS, BOOT_CODE};
-use hermitage_erofs::writer::{self, Content, Item, ItemKind, Plan, WriteAt};
+use hermitage_erofs::writer::{self, Base, Content, Item, ItemKind, Plan, WriteAt};
 
 use crate::event::{Event, Observer, Stage, Unit};
 use crate::tree::{MTIME, NodeKind, Tree};
+
+/// The file system's name.
+pub(crate) const VOLUME: &str = "hermitage";
 
 /// The smallest disk, if a manifest does not say otherwise.
 const MIN_DISK: u64 = 64 << 20;
@@ -65,13 +68,68 @@ pub enum ImageError {
     Write(#[from] io::Error),
 }
 
+/// What is on a disk besides the files.
+pub struct Boot<'a> {
+    loader: &'a LoaderArtifacts,
+    default: Option<BootConfig>,
+    boot_code: [u8; BOOT_CODE],
+    boot_config: Vec<u8>,
+}
+
+impl<'a> Boot<'a> {
+    /// Checks that each part has room in its place.
+    ///
+    /// # Errors
+    /// A part that is larger than its place.
+    pub fn new(loader: &'a LoaderArtifacts, default: Option<BootConfig>) -> Result<Self, ImageError> {
+        let boot_code =
+            boot_code::complete(&loader.boot_code, &loader.elf).ok_or(ImageError::LoaderSize {
+                size: loader.elf.len() as u64,
+                max: LOADER.sectors.unwrap_or(0) * SECTOR,
+            })?;
+        let boot_config = default.as_ref().map(BootConfig::encode).transpose()?;
+        Ok(Self {
+            loader,
+            default,
+            boot_code,
+            boot_config: boot_config.unwrap_or_default(),
+        })
+    }
+
+    /// Whether an image has the same.
+    pub(crate) fn is_in(&self, image: &hermitage_disk::Image) -> Result<bool, hermitage_disk::Error> {
+        let mut boot_code = [0; BOOT_CODE];
+        let read = image.device().read_at(0, &mut boot_code).is_ok();
+        let loader = image.loader()?;
+        let (elf, padding) = loader.split_at(loader.len().min(self.loader.elf.len()));
+        Ok(read
+            && boot_code == self.boot_code
+            && elf == self.loader.elf
+            && padding.iter().all(|byte| *byte == 0)
+            && image.boot_config()? == self.default)
+    }
+
+    /// A digest of all that a disk of `size` bytes with these files holds.
+    pub(crate) fn digest(&self, files: &blake3::Hash, size: u64) -> blake3::Hash {
+        let mut digest = blake3::Hasher::new();
+        digest.update(files.as_bytes());
+        for part in [
+            &self.loader.elf[..],
+            &self.boot_code,
+            &self.boot_config,
+            &size.to_le_bytes(),
+        ] {
+            digest.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        digest.finalize()
+    }
+}
+
 /// A disk that is ready to be written.
 pub struct DiskPlan<'a> {
     tree: &'a Tree,
     files: Plan,
-    loader: &'a LoaderArtifacts,
-    boot_code: [u8; BOOT_CODE],
-    boot_config: Vec<u8>,
+    boot: &'a Boot<'a>,
     size: u64,
 }
 
@@ -79,19 +137,8 @@ impl<'a> DiskPlan<'a> {
     /// Plans a disk of `size` bytes, or of a size that leaves room.
     ///
     /// # Errors
-    /// A part that is larger than its place, or a tree that no file system can hold.
-    pub fn new(
-        tree: &'a Tree,
-        loader: &'a LoaderArtifacts,
-        default: Option<&BootConfig>,
-        size: Option<u64>,
-    ) -> Result<Self, ImageError> {
-        let boot_code =
-            boot_code::complete(&loader.boot_code, &loader.elf).ok_or(ImageError::LoaderSize {
-                size: loader.elf.len() as u64,
-                max: LOADER.sectors.unwrap_or(0) * SECTOR,
-            })?;
-        let boot_config = default.map(BootConfig::encode).transpose()?.unwrap_or_default();
+    /// A disk that is too small, or a tree that no file system can hold.
+    pub fn new(tree: &'a Tree, boot: &'a Boot<'a>, size: Option<u64>) -> Result<Self, ImageError> {
         let files = Plan::new(items(tree))?;
         let needed = (ROOT.first + BACKUP_SECTORS) * SECTOR + files.size();
         let roomy = needed
@@ -105,9 +152,7 @@ impl<'a> DiskPlan<'a> {
         Ok(Self {
             tree,
             files,
-            loader,
-            boot_code,
-            boot_config,
+            boot,
             size,
         })
     }
@@ -119,7 +164,7 @@ impl<'a> DiskPlan<'a> {
     }
 
     /// Writes everything to a device of [`DiskPlan::size`] bytes that reads as zeros, and makes it durable; the
-    /// digest of all that the disk holds.
+    /// digest of all that the disk holds, and what an update of the files starts from.
     ///
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the device fails.
@@ -127,37 +172,28 @@ impl<'a> DiskPlan<'a> {
         &self,
         device: &dyn BlockDevice,
         observer: &dyn Observer,
-    ) -> Result<blake3::Hash, ImageError> {
+    ) -> Result<(blake3::Hash, Base), ImageError> {
         let slice = |partition: &Partition| {
             let extent = table::place(partition, device.size())?;
             Slice::new(device, extent.start, extent.size)
         };
-        slice(&LOADER)?.write_at(0, &self.loader.elf)?;
-        slice(&BOOT_CONFIG)?.write_at(0, &self.boot_config)?;
+        slice(&LOADER)?.write_at(0, &self.boot.loader.elf)?;
+        slice(&BOOT_CONFIG)?.write_at(0, &self.boot.boot_config)?;
         let root = Root(slice(&ROOT)?);
         let mut sources = Sources::new(self.tree, observer);
-        let files = writer::write(&self.files, "hermitage", &root, &mut sources)?;
+        let files = writer::write(&self.files, VOLUME, &root, &mut sources)?;
 
-        let mut digest = blake3::Hasher::new();
-        digest.update(files.digest.as_bytes());
-        for part in [
-            &self.loader.elf[..],
-            &self.boot_code,
-            &self.boot_config,
-            &self.size.to_le_bytes(),
-        ] {
-            digest.update(&(part.len() as u64).to_le_bytes()).update(part);
-        }
-        let digest = digest.finalize();
+        let digest = self.boot.digest(&files.digest, self.size);
         let mut identity = [0; 16];
         identity.copy_from_slice(&digest.as_bytes()[..16]);
-        table::write(device, &self.boot_code, identity)?;
+        table::write(device, &self.boot.boot_code, identity)?;
         device.flush()?;
-        Ok(digest)
+        Ok((digest, files.base))
     }
 }
 
-fn items(tree: &Tree) -> Vec<Item> {
+/// The tree's nodes for the file system's writer, in their order.
+pub(crate) fn items(tree: &Tree) -> Vec<Item> {
     let item = |(path, node): (&crate::tree::ImagePath, &crate::tree::Node)| Item {
         path: path.to_bytes(),
         kind: match &node.kind {
@@ -184,7 +220,7 @@ impl WriteAt for Root<'_> {
 }
 
 /// Opens the tree's files, and says how far it is.
-struct Sources<'a> {
+pub(crate) struct Sources<'a> {
     /// By the index of the item; `None` for what is no file.
     paths: Vec<Option<(PathBuf, String)>>,
     observer: &'a dyn Observer,
@@ -193,7 +229,7 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    fn new(tree: &Tree, observer: &'a dyn Observer) -> Self {
+    pub(crate) fn new(tree: &Tree, observer: &'a dyn Observer) -> Self {
         let paths = tree.iter().map(|(path, node)| match &node.kind {
             NodeKind::File { source, .. } => Some((source.clone(), path.to_string())),
             _ => None,

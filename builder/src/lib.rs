@@ -9,6 +9,7 @@
 //! - [`libhermit`] (from the source that [`kernel`] prepares), [`loader`], [`service`]: the compile stages, each made
 //!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
 //! - [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
+//! - [`update`]: changes an image that is there, with the help of an index beside it;
 //! - [`session`], [`environment`], [`event`], [`cache`], [`process`]: what all of them stand on.
 //!
 //! It does not own how an image is run; that is the launcher's. Start reading at [`package`].
@@ -20,6 +21,7 @@ mod digest;
 pub mod environment;
 pub mod event;
 pub mod image;
+mod index;
 pub mod kernel;
 pub mod libhermit;
 pub mod loader;
@@ -32,3 +34,4 @@ pub mod sources;
 pub mod suggest;
 pub mod toolchain;
 pub mod tree;
+pub mod update;

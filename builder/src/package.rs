@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::compose::{ComposeError, ComposeReport, ComposeRequest, compose};
+use crate::compose::{ComposeError, ComposeReport, ComposeRequest, Mode, compose};
 use crate::libhermit::{Libhermit, LibhermitError};
 use crate::loader::{LoaderError, build_loader};
 use crate::manifest::{Manifest, ManifestError};
@@ -55,7 +55,12 @@ impl PackageError {
 ///
 /// # Errors
 /// A stage fails; the old image is intact then.
-pub fn build(session: &Session<'_>, manifest: &Path, out_dir: &Path) -> Result<ComposeReport, PackageError> {
+pub fn build(
+    session: &Session<'_>,
+    manifest: &Path,
+    out_dir: &Path,
+    mode: Mode,
+) -> Result<ComposeReport, PackageError> {
     // Before anything that takes time.
     let manifest = &Manifest::read(manifest)?;
     let toolchain = GuestToolchain::provide(session)?;
@@ -81,6 +86,7 @@ pub fn build(session: &Session<'_>, manifest: &Path, out_dir: &Path) -> Result<C
             out_dir,
             loader,
             binaries,
+            mode,
         },
         session.observer,
     )?)

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Modification time of everything in an image, seconds since 1970: a fixed one, since equal inputs give equal
@@ -101,9 +103,34 @@ pub enum NodeKind {
         source: PathBuf,
         /// Its size when the tree was made.
         size: u64,
+        /// What else tells whether it changed since.
+        stat: Stat,
     },
     /// A symbolic link, with its target.
     Symlink(Vec<u8>),
+}
+
+/// What the host says of a file, and changes when anybody writes into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stat {
+    /// Its number.
+    pub inode: u64,
+    /// When its content changed last: seconds and nanoseconds.
+    pub mtime: (i64, i64),
+    /// When anything of it changed last, its times included.
+    pub ctime: (i64, i64),
+}
+
+impl Stat {
+    /// Takes it from what the host says.
+    #[must_use]
+    pub fn new(metadata: &Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 /// Two things that bring the same path, or one that needs a folder where the other brings a file.
@@ -183,6 +210,7 @@ mod tests {
         let kind = NodeKind::File {
             source: "source".into(),
             size: 0,
+            stat: Stat::default(),
         };
         Node {
             kind,

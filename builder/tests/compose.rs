@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use builder::compose::{ComposeReport, ComposeRequest, compose};
+use builder::compose::{ComposeError, ComposeReport, ComposeRequest, Mode, compose};
 use builder::event::Silent;
 use builder::image::LoaderArtifacts;
 use builder::manifest::{self, FileRule, Manifest, PackageName, Service};
@@ -81,6 +81,10 @@ impl Package {
     }
 
     fn compose(&self) -> ComposeReport {
+        self.compose_as(Mode::Fresh).unwrap()
+    }
+
+    fn compose_as(&self, mode: Mode) -> Result<ComposeReport, ComposeError> {
         let out_dir = &self.folder.path().join("images");
         let (manifest, loader, binaries) = (&self.manifest, &self.loader, &self.binaries);
         compose(
@@ -89,10 +93,10 @@ impl Package {
                 out_dir,
                 loader,
                 binaries,
+                mode,
             },
             &Silent,
         )
-        .unwrap()
     }
 }
 
@@ -185,4 +189,82 @@ fn the_same_inputs_in_another_folder_give_the_same_bytes() {
     let c = second.compose();
     assert_ne!(a.digest, c.digest);
     assert!(fs::read(&a.path).unwrap() != fs::read(&c.path).unwrap());
+}
+
+#[test]
+fn an_updated_image_passes_the_tools() {
+    let package = Package::new();
+    package.compose();
+    let site = package.folder.path().join("site");
+    for round in 0..70 {
+        fs::write(site.join("index.html"), format!("<html>{round}")).unwrap();
+        fs::write(site.join(format!("{}", round % 7)), vec![round; 9000]).unwrap();
+        let report = package.compose_as(Mode::Update { checksum: false }).unwrap();
+        assert!(report.updated.is_some(), "round {round}");
+    }
+    let image = package.folder.path().join("images/kv/kv.qcow2");
+    assert!(tool("qemu-img", &["check", image.to_str().unwrap()]).contains("No errors were found"));
+    let (root, out) = (
+        package.folder.path().join("root"),
+        package.folder.path().join("out"),
+    );
+    root_partition(&image, &root);
+    let text = tool(
+        "fsck.erofs",
+        &[&format!("--extract={}", out.display()), root.to_str().unwrap()],
+    );
+    assert!(!text.contains("<E>"), "{text}");
+    assert_eq!(fs::read(out.join("srv/www/index.html")).unwrap(), b"<html>69");
+    assert_eq!(fs::read(out.join("srv/www/6")).unwrap(), [69; 9000]);
+}
+
+/// A program that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_image_that_a_machine_uses_is_not_updated_until_the_machine_ends() {
+    use std::io::BufRead as _;
+    let package = Package::new();
+    let image = package.compose().path;
+    let overlay = package.folder.path().join("overlay.qcow2");
+    hermitage_disk::create_overlay(&image, &overlay).unwrap();
+    let drive = format!("file={},format=qcow2,if=virtio", overlay.display());
+    let machine = Command::new("qemu-system-x86_64")
+        .args([
+            "-S",
+            "-accel",
+            "tcg",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-qmp",
+            "stdio",
+        ])
+        .args(["-drive", &drive])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut machine = Killed(machine.expect("qemu-system-x86_64 is needed"));
+    // Its greeting comes when its disks are open.
+    let mut greeting = String::new();
+    let mut output = std::io::BufReader::new(machine.0.stdout.take().unwrap());
+    output.read_line(&mut greeting).unwrap();
+    assert!(greeting.contains("QMP"), "{greeting}");
+
+    let old = fs::read(&image).unwrap();
+    let update = || package.compose_as(Mode::Update { checksum: false });
+    assert!(update().is_ok(), "nothing to do needs no lock");
+    fs::write(package.folder.path().join("site/index.html"), "new").unwrap();
+    let error = update().unwrap_err();
+    assert!(matches!(error, ComposeError::InUse { .. }), "{error}");
+    assert!(fs::read(&image).unwrap() == old);
+    drop(machine);
+    assert_eq!(update().unwrap().updated.unwrap().changed, 1);
 }

@@ -12,6 +12,7 @@ use std::process;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::command_line::file;
 use crate::error::Error;
 use crate::units::InstanceName;
 
@@ -98,6 +99,39 @@ impl Drop for Instance {
             .and_then(|()| fs::remove_file(self.folder.join(LOCK)))
             .and_then(|()| fs::remove_dir(&self.folder));
     }
+}
+
+/// The names of the instances below `root` that run on an image, sorted. For messages: an instance may end, and
+/// another one start, at any moment.
+#[must_use]
+pub fn instances_on(root: &Path, image: &Path) -> Vec<String> {
+    let Ok(image) = fs::canonicalize(image) else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(root.join("instances"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let runs_on_it = |folder: &Path| {
+        let backing = hermitage_disk::qcow2::backing_file(&folder.join(file::DISK));
+        let backing = backing
+            .ok()
+            .flatten()
+            .and_then(|path| fs::canonicalize(path).ok());
+        backing.as_ref() == Some(&image) && is_locked(&folder.join(LOCK))
+    };
+    let mut names: Vec<_> = entries
+        .filter(|entry| runs_on_it(&entry.path()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether a launcher that lives holds a lock.
+fn is_locked(path: &Path) -> bool {
+    let lock = |file| flock(&file, FlockOperation::NonBlockingLockShared);
+    File::open(path).is_ok_and(|file| lock(file) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 fn is_still_there(file: &File, path: &Path) -> bool {

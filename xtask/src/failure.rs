@@ -12,6 +12,7 @@
 //!
 //! A guest that was ended by a panic, an abort and the like has the codes of `hermitage_boot::Reason::code`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// An error at the edge: what is printed, and the code that the process exits with.
@@ -39,6 +40,14 @@ pub(crate) enum Failure {
         /// The names of those that are.
         known: Vec<String>,
     },
+    /// An image that cannot be updated, since instances run on it.
+    #[error("`{}` cannot be updated: the instance `{}` uses it", image.display(), instances.join("`, `"))]
+    InUse {
+        /// The image.
+        image: PathBuf,
+        /// The instances' names.
+        instances: Vec<String>,
+    },
     /// A guest could not be planned, started or watched.
     #[error(transparent)]
     Launcher(#[from] launcher::Error),
@@ -61,6 +70,7 @@ impl Failure {
             | Self::Host(_)
             | Self::Toolchain(_)
             | Self::Package(_)
+            | Self::InUse { .. }
             | Self::NoPackage { .. } => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::NoImage { .. } => ExitCode::from(126),
@@ -80,6 +90,9 @@ impl Failure {
                 Some(format!(
                     "compose it with `cargo xtask compose {name}`, or run one of `{composed}`"
                 ))
+            }
+            Self::InUse { .. } => {
+                Some("stop it, or compose without `--update`, which leaves the old image to it".to_owned())
             }
             Self::Launcher(error) => error.hint(),
             Self::Host(error) => error.hint(),

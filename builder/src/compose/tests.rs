@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::event::Silent;
 use crate::manifest::{PackageName, Service};
+use crate::tree::Stat;
 
 /// A device that fails from one of its writes and barriers on.
 #[derive(Debug)]
@@ -98,6 +99,10 @@ impl Package {
     }
 
     fn compose(&self, operations: usize) -> (Result<ComposeReport, ComposeError>, usize) {
+        self.compose_as(Mode::Fresh, operations)
+    }
+
+    fn compose_as(&self, mode: Mode, operations: usize) -> (Result<ComposeReport, ComposeError>, usize) {
         let out_dir = &self.out_dir();
         let (manifest, loader, binaries) = (&self.manifest, &self.loader, &self.binaries);
         let request = ComposeRequest {
@@ -105,6 +110,7 @@ impl Package {
             out_dir,
             loader,
             binaries,
+            mode,
         };
         let left = Arc::new(AtomicUsize::new(operations));
         let result = compose_on(&request, &Silent, |device| Failing {
@@ -158,7 +164,7 @@ fn a_failure_at_any_write_leaves_the_old_image_and_no_temporary_file() {
         );
         assert_eq!(
             package.leftovers(),
-            ["kv.qcow2", "kv.qcow2.lock"],
+            ["kv.qcow2", "kv.qcow2.index", "kv.qcow2.lock"],
             "after {stop} operations"
         );
     }
@@ -171,7 +177,10 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     fs::create_dir_all(package.out_dir().join("kv")).unwrap();
     fs::write(package.out_dir().join("kv/kv.qcow2.partial"), "half an image").unwrap();
     package.compose(usize::MAX).0.unwrap();
-    assert_eq!(package.leftovers(), ["kv.qcow2", "kv.qcow2.lock"]);
+    assert_eq!(
+        package.leftovers(),
+        ["kv.qcow2", "kv.qcow2.index", "kv.qcow2.lock"]
+    );
 }
 
 #[test]
@@ -210,7 +219,10 @@ fn two_runs_at_once_take_turns() {
     });
     let reports = reports.into_inner().unwrap();
     assert!(reports.len() == 4 && reports.iter().all(|digest| *digest == reports[0]));
-    assert_eq!(package.leftovers(), ["kv.qcow2", "kv.qcow2.lock"]);
+    assert_eq!(
+        package.leftovers(),
+        ["kv.qcow2", "kv.qcow2.index", "kv.qcow2.lock"]
+    );
 }
 
 #[test]
@@ -228,4 +240,214 @@ fn a_disk_that_the_manifest_makes_too_small_is_refused() {
     assert_eq!(size, 2 << 20);
     package.manifest.size = Some(needed);
     package.compose(usize::MAX).0.unwrap();
+}
+
+impl Package {
+    fn update(&self) -> ComposeReport {
+        let mode = Mode::Update { checksum: false };
+        self.compose_as(mode, usize::MAX).0.unwrap()
+    }
+
+    /// How many paths an update changed, added and removed.
+    fn counts(&self) -> (usize, usize, usize) {
+        let updated = self.update().updated.expect("the image is changed in place");
+        (updated.changed, updated.added, updated.removed)
+    }
+
+    /// The tree in the image, as text.
+    fn tree(&self) -> String {
+        let image = hermitage_disk::open_image(&self.image()).unwrap();
+        hermitage_erofs::debug::dump(&image.root().unwrap()).unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("files").join(name)
+    }
+
+    /// Makes changes of every kind: 4 changed, 2 added, 1 removed.
+    fn change(&self) {
+        fs::write(self.file("100"), "other").unwrap();
+        fs::write(self.file("101"), vec![7; 200_000]).unwrap();
+        fs::set_permissions(self.file("102"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::remove_file(self.file("link")).unwrap();
+        std::os::unix::fs::symlink("there", self.file("link")).unwrap();
+        fs::create_dir(self.file("new")).unwrap();
+        fs::write(self.file("new/file"), vec![8; 50_000]).unwrap();
+        fs::remove_file(self.file("103")).unwrap();
+    }
+
+    /// A package with a symbolic link, composed.
+    fn composed() -> Self {
+        let package = Self::new();
+        std::os::unix::fs::symlink("here", package.file("link")).unwrap();
+        package.compose(usize::MAX).0.unwrap();
+        package
+    }
+}
+
+#[test]
+fn an_update_gives_the_tree_and_the_digest_of_a_fresh_composition() {
+    let package = Package::composed();
+    package.change();
+    let report = package.update();
+    let updated = report.updated.unwrap();
+    assert_eq!((updated.changed, updated.added, updated.removed), (4, 2, 1));
+    assert!(
+        (200_000..400_000).contains(&updated.written),
+        "{}",
+        updated.written
+    );
+    let tree = package.tree();
+    let fresh = package.compose(usize::MAX).0.unwrap();
+    assert_eq!(fresh.updated, None);
+    assert_eq!(report.digest, fresh.digest);
+    assert_eq!(tree, package.tree());
+}
+
+#[test]
+fn nothing_to_do_writes_nothing() {
+    let package = Package::composed();
+    package.change();
+    package.update();
+    let old = (
+        fs::read(package.image()).unwrap(),
+        fs::metadata(package.image()).unwrap(),
+    );
+    let (report, operations) = package.compose_as(Mode::Update { checksum: true }, 100);
+    assert_eq!(report.unwrap().updated, Some(Updated::default()));
+    assert_eq!(operations, 0);
+    assert!(fs::read(package.image()).unwrap() == old.0);
+    assert_eq!(
+        fs::metadata(package.image()).unwrap().modified().unwrap(),
+        old.1.modified().unwrap()
+    );
+}
+
+#[test]
+fn an_index_that_is_missing_stale_or_damaged_is_rebuilt_from_the_image() {
+    let package = Package::composed();
+    let index = package.image().with_extension("qcow2.index");
+    let stale = fs::read(&index).unwrap();
+    fs::write(package.file("1"), "one").unwrap();
+    assert_eq!(package.counts(), (1, 0, 0));
+    fs::write(&index, &stale).unwrap();
+    fs::write(package.file("2"), "two").unwrap();
+    assert_eq!(package.counts(), (1, 0, 0), "a stale index");
+    let mut damaged = fs::read(&index).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&index, &damaged).unwrap();
+    fs::write(package.file("3"), "three").unwrap();
+    assert_eq!(package.counts(), (1, 0, 0), "a damaged index");
+    fs::remove_file(&index).unwrap();
+    assert_eq!(package.counts(), (0, 0, 0), "no index");
+    assert!(index.exists());
+    let digest = package.update().digest;
+    assert_eq!(digest, package.compose(usize::MAX).0.unwrap().digest);
+}
+
+#[test]
+fn stat_is_trusted_unless_checksums_are_asked_for() {
+    let package = Package::composed();
+    // As if the clock had stood still while somebody wrote into the file.
+    fs::write(package.file("99"), vec![1; 99 * 60]).unwrap();
+    let image = hermitage_disk::open_image(&package.image()).unwrap();
+    let mut index = Index::load(&package.image(), image.root().unwrap().superblock()).unwrap();
+    let stat = Stat::new(&fs::metadata(package.file("99")).unwrap());
+    index.stats.insert(b"files/99".to_vec(), stat);
+    index.save(&package.image()).unwrap();
+    assert_eq!(package.counts(), (0, 0, 0));
+    index.save(&package.image()).unwrap();
+    let report = package
+        .compose_as(Mode::Update { checksum: true }, usize::MAX)
+        .0
+        .unwrap();
+    assert_eq!(report.updated.unwrap().changed, 1);
+}
+
+#[test]
+fn the_stat_of_a_file_that_changed_just_now_is_not_trusted() {
+    let package = Package::composed();
+    let mut tree = Tree::default();
+    let file = package.file("5");
+    add(&mut tree, &file, ImagePath::new(b"5").unwrap(), None, "test").unwrap();
+    let changed = fs::metadata(&file).unwrap();
+    let changed = std::time::UNIX_EPOCH + Duration::new(changed.ctime() as u64, changed.ctime_nsec() as u32);
+    assert!(update::trusted(&tree, changed + Duration::from_millis(20)).is_empty());
+    assert_eq!(update::trusted(&tree, changed + Duration::from_secs(1)).len(), 1);
+}
+
+#[test]
+fn an_update_that_fails_at_any_write_leaves_the_old_tree_and_can_be_repeated() {
+    let package = Package::composed();
+    let old = package.tree();
+    let image = fs::read(package.image()).unwrap();
+    package.change();
+    let whole = {
+        let (report, operations) = package.compose_as(Mode::Update { checksum: false }, 1000);
+        report.unwrap();
+        (package.tree(), operations)
+    };
+    assert!(whole.1 > 5, "only {} operations: the test proves little", whole.1);
+    fs::write(package.image(), &image).unwrap();
+    // The last operation is a barrier: with it alone missing, the new tree is there already.
+    for stop in 0..whole.1 - 1 {
+        let (result, _) = package.compose_as(Mode::Update { checksum: false }, stop);
+        assert!(result.is_err());
+        assert_eq!(package.tree(), old, "after {stop} operations");
+    }
+    assert_eq!(package.counts(), (4, 2, 1));
+    assert_eq!(package.tree(), whole.0);
+}
+
+#[test]
+fn what_cannot_be_changed_in_place_is_composed_afresh_and_said() {
+    let mut package = Package::new();
+    let notes = |package: &Package| {
+        let notes = Mutex::new(Vec::new());
+        let observer = |event: &Event| {
+            if let Event::Note(text) = event {
+                notes.lock().unwrap().push(text.clone());
+            }
+        };
+        let request = ComposeRequest {
+            manifest: &package.manifest,
+            out_dir: &package.out_dir(),
+            loader: &package.loader,
+            binaries: &package.binaries,
+            mode: Mode::Update { checksum: false },
+        };
+        assert_eq!(compose(&request, &observer).unwrap().updated, None);
+        notes.into_inner().unwrap().concat()
+    };
+    assert_eq!(notes(&package), "composing `kv` afresh: there is no image yet");
+    let boot = "composing `kv` afresh: the loader or the boot configuration changed";
+    package.loader.elf[9_999] = 3;
+    assert_eq!(notes(&package), boot);
+    package.manifest.default = Some(Command {
+        arguments: vec!["kv".into()],
+        environment: BTreeMap::new(),
+    });
+    assert_eq!(notes(&package), boot);
+    package.manifest.size = Some(128 << 20);
+    assert_eq!(
+        notes(&package),
+        "composing `kv` afresh: the manifest asks for another size"
+    );
+    assert_eq!(package.counts(), (0, 0, 0));
+    for n in 0..300 {
+        fs::remove_file(package.file(&n.to_string())).unwrap();
+    }
+    fs::write(package.folder.path().join("kv"), vec![1; 1000]).unwrap();
+    let holes = "composing `kv` afresh: the update would leave too many holes: compacted";
+    assert_eq!(notes(&package), holes);
+    fs::write(package.folder.path().join("kv"), vec![1; 120 << 20]).unwrap();
+    assert_eq!(package.counts(), (1, 0, 0));
+    fs::write(package.folder.path().join("kv"), vec![2; 120 << 20]).unwrap();
+    assert_eq!(
+        notes(&package),
+        "composing `kv` afresh: the update has no room in the image"
+    );
+    fs::write(package.image(), "no image").unwrap();
+    assert_eq!(notes(&package), "composing `kv` afresh: the old image is damaged");
 }

@@ -7,7 +7,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use imago::file::File;
 use imago::format::PreallocateMode;
@@ -157,6 +157,17 @@ pub fn create_overlay(backing: &Path, path: &Path) -> Result<(), Error> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// The path of the file that backs an overlay, from where the overlay lies; `None` for an image that stands alone.
+/// The backing file is not opened.
+///
+/// # Errors
+/// The file cannot be opened, or is no qcow2 image.
+pub fn backing_file(path: &Path) -> Result<Option<PathBuf>, Error> {
+    let format = open_format(path, Access::Read)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(format.implicit_backing_file().map(|backing| folder.join(backing)))
 }
 
 /// A file that did not exist before, so that nothing is overwritten by mistake.

@@ -1,4 +1,4 @@
-//! Writes a file system, from nothing.
+//! Writes a file system: from nothing, or what changed into one that is there.
 //!
 //! [`Plan`] decides where everything lies, from names and sizes alone; [`write()`] reads the files' content once, in
 //! the order of their paths, and streams it out: memory stays bounded however large the files are. What is written
@@ -15,19 +15,26 @@
 //!
 //! Metadata comes first and together, so that a loader has a small image's tree after one read.
 //!
+//! [`Update`] keeps what did not change where it is, and writes the rest into blocks that the old tree does not use.
+//!
 //! It owns neither the device nor the choice of files. Start at [`Plan::new`].
 
 use std::io;
 use std::path::PathBuf;
 
+mod base;
+mod blocks;
 mod content;
 mod directory;
 mod output;
 mod pack;
 mod plan;
+mod update;
 
+pub use base::{Base, Placed};
 pub use content::{Content, Written, write};
 pub use plan::Plan;
+pub use update::{Changes, Durable, Obstacle, Update};
 
 /// Something that bytes can be written to, at any offset: a partition. All of it reads as zeros before.
 pub trait WriteAt {
@@ -100,6 +107,9 @@ pub enum Error {
     /// A file has another size than was planned for.
     #[error("the file for `{}` changed while it was read", .0.display())]
     Changed(PathBuf),
+    /// What is known of the old tree cannot be true.
+    #[error("the old file system is not one that can be updated")]
+    Base,
     /// The device failed.
     #[error("cannot write the file system")]
     Write(#[source] io::Error),

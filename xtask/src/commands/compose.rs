@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use builder::compose::ComposeReport;
+use builder::compose::{ComposeError, ComposeReport, Mode};
 use builder::environment::Environment;
-use builder::package;
+use builder::package::{self, PackageError};
 use builder::session::Session;
+use builder::update::Updated;
 
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -19,13 +20,23 @@ use crate::workspace;
 #[command(after_help = "\
 Examples:
   cargo xtask compose kv
+  cargo xtask compose --update kv
   cargo xtask compose --json manifests/kv
 
 The image is images/<name>/<name>.qcow2. It is replaced when the new one is complete;
-a composition that fails or is interrupted leaves it as it was.")]
+a composition that fails or is interrupted leaves it as it was. With --update, what changed is
+written into the image that is there, which holds the old files or the new ones at any moment.")]
 pub(crate) struct Args {
     /// Package: the name of a folder in manifests/, or a path to a folder with a package.yaml
     package: String,
+
+    /// Write only what changed into the image that is there
+    #[arg(long)]
+    update: bool,
+
+    /// Read every file, even if its size, times and inode are those of the last time
+    #[arg(long, requires = "update")]
+    checksum: bool,
 
     /// Print the report as JSON
     #[arg(long)]
@@ -33,7 +44,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    let report = compose(&args.package, printer)?;
+    let mode = match args.update {
+        true => Mode::Update {
+            checksum: args.checksum,
+        },
+        false => Mode::Fresh,
+    };
+    let report = compose_as(mode, &args.package, printer)?;
     if args.json {
         printer.json(&Json::from(&report));
     } else {
@@ -44,6 +61,10 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
 
 /// Composes the image of a package, with whatever has to be built for it.
 pub(crate) fn compose(package: &str, printer: &Printer) -> Result<ComposeReport, Failure> {
+    compose_as(Mode::Fresh, package, printer)
+}
+
+fn compose_as(mode: Mode, package: &str, printer: &Printer) -> Result<ComposeReport, Failure> {
     let root = workspace::root();
     let progress = Progress::new(printer);
     let session = Session {
@@ -51,11 +72,21 @@ pub(crate) fn compose(package: &str, printer: &Printer) -> Result<ComposeReport,
         environment: Environment::read(),
         observer: &progress,
     };
-    Ok(package::build(
-        &session,
-        &manifest(&root, package)?,
-        &root.join("images"),
-    )?)
+    let manifest = manifest(&root, package)?;
+    package::build(&session, &manifest, &root.join("images"), mode).map_err(|error| match error {
+        PackageError::Compose(ComposeError::InUse { path }) => in_use(path),
+        error => error.into(),
+    })
+}
+
+/// Says which instances use an image. Whatever else has it open, a machine that was started by hand say, has no name.
+fn in_use(image: PathBuf) -> Failure {
+    let root = launcher::environment::root();
+    let instances = root.map_or_else(Vec::new, |root| launcher::instances_on(&root, &image));
+    if instances.is_empty() {
+        return PackageError::from(ComposeError::InUse { path: image }).into();
+    }
+    Failure::InUse { image, instances }
 }
 
 /// The manifest of a package that is given by its name or by a path.
@@ -90,17 +121,39 @@ fn packages(manifests: &Path) -> Vec<String> {
     names
 }
 
-/// `images/kv/kv.qcow2: 1.9 MB on disk, 1 file, 12 ms`
+/// `images/kv/kv.qcow2: 1.9 MB on disk, 1 file, 12 ms`, or
+/// `images/kv/kv.qcow2: 3 changed, 1 added, 2 removed, 189 KB written in 21 ms`
 fn summary(report: &ComposeReport) -> String {
     let path = workspace::shown(&report.path);
+    let path = path.display();
+    let milliseconds = report.elapsed.as_millis();
+    if let Some(Updated {
+        changed,
+        added,
+        removed,
+        written,
+    }) = report.updated
+    {
+        let written = amount(written);
+        return format!(
+            "{path}: {changed} changed, {added} added, {removed} removed, {written} written in {milliseconds} ms"
+        );
+    }
     let files = if report.files == 1 { "file" } else { "files" };
     format!(
-        "{}: {:.1} MB on disk, {} {files}, {} ms",
-        path.display(),
+        "{path}: {:.1} MB on disk, {} {files}, {milliseconds} ms",
         report.bytes as f64 / 1e6,
         report.files,
-        report.elapsed.as_millis()
     )
+}
+
+/// `nothing`, `189 KB`, `3.4 MB`
+fn amount(bytes: u64) -> String {
+    match bytes {
+        0 => "nothing".to_owned(),
+        1..1_000_000 => format!("{} KB", bytes.div_ceil(1000)),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 /// The report as `--json` prints it.
@@ -111,6 +164,18 @@ struct Json<'a> {
     files: usize,
     digest: &'a str,
     milliseconds: f64,
+    /// Missing after a fresh composition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated: Option<JsonUpdated>,
+}
+
+/// What an update did.
+#[derive(serde::Serialize)]
+struct JsonUpdated {
+    changed: usize,
+    added: usize,
+    removed: usize,
+    bytes_written: u64,
 }
 
 impl<'a> From<&'a ComposeReport> for Json<'a> {
@@ -121,6 +186,12 @@ impl<'a> From<&'a ComposeReport> for Json<'a> {
             files: report.files,
             digest: &report.digest,
             milliseconds: report.elapsed.as_secs_f64() * 1e3,
+            updated: report.updated.map(|updated| JsonUpdated {
+                changed: updated.changed,
+                added: updated.added,
+                removed: updated.removed,
+                bytes_written: updated.written,
+            }),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
+use super::base::{Base, Placed};
 use super::output::{CHUNK, Records, Run};
-use super::plan::{Node, Plan};
+use super::plan::{self, Node, Plan};
 use super::{Error, ItemKind, WriteAt, shown};
-use crate::format::{BLOCK, Kind, RawInode, SUPERBLOCK_OFFSET, Superblock};
+use crate::format::{BLOCK, Kind, SUPERBLOCK_OFFSET, Superblock};
 
 /// Where files' content comes from.
 pub trait Content {
@@ -23,19 +24,17 @@ pub trait Content {
 /// What was written.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The superblock; its uuid is the start of `digest`.
-    pub superblock: Superblock,
     /// A digest of all paths, attributes and content; equal trees have equal digests.
     pub digest: blake3::Hash,
-    /// The digest of each item's content, by its index in what [`Plan::new`] was given; `None` for no file.
-    pub digests: Vec<Option<blake3::Hash>>,
+    /// What an update starts from. The superblock's uuid is the start of `digest`.
+    pub base: Base,
 }
 
 impl Written {
     /// Bytes of the file system.
     #[must_use]
     pub fn size(&self) -> u64 {
-        u64::from(self.superblock.blocks) * BLOCK as u64
+        u64::from(self.base.superblock.blocks) * BLOCK as u64
     }
 }
 
@@ -53,56 +52,66 @@ where
         content,
         run: Run::new(device, plan.data_block),
         records: Records::new(device),
+        starts: vec![0; plan.nodes.len()],
         shared: HashMap::new(),
         buffer: vec![0; CHUNK],
     };
-    let mut digest = blake3::Hasher::new();
     let mut digests = vec![None; plan.nodes.len()];
     writer.directories(device).map_err(Error::Write)?;
     for (index, node) in plan.nodes.iter().enumerate() {
-        let data = match &node.item.kind {
-            ItemKind::Directory => None,
-            ItemKind::Symlink(target) => {
-                writer.symlink(index, target).map_err(Error::Write)?;
-                Some(blake3::hash(target))
-            }
-            ItemKind::File(_) => {
-                let hash = writer.file(index)?;
-                if let Some(source) = node.source {
-                    digests[source] = Some(hash);
-                }
-                Some(hash)
-            }
-        };
-        describe(&mut digest, node, data);
+        match &node.item.kind {
+            ItemKind::Directory => {}
+            ItemKind::Symlink(target) => writer.symlink(index, target).map_err(Error::Write)?,
+            ItemKind::File(_) => digests[index] = Some(writer.file(index)?),
+        }
     }
     writer.records.finish().map_err(Error::Write)?;
     writer.run.finish().map_err(Error::Write)?;
 
-    let digest = digest.finalize();
+    let digest = tree_digest(&plan.nodes, &digests);
+    // The plan has checked that 32 bits are enough.
+    let superblock = superblock(&plan.nodes, digest, volume_name, writer.run.block() as u32);
+    device
+        .write_at(SUPERBLOCK_OFFSET, &superblock.encode())
+        .map_err(Error::Write)?;
+    let nodes = plan.nodes.iter().zip(writer.starts).zip(digests);
+    let nodes = nodes.map(|((node, start), digest)| Placed::new(node, start, digest));
+    let base = Base {
+        superblock,
+        nodes: nodes.collect(),
+    };
+    Ok(Written { digest, base })
+}
+
+/// The superblock of a tree.
+pub(super) fn superblock(nodes: &[Node], digest: blake3::Hash, volume_name: &str, blocks: u32) -> Superblock {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&digest.as_bytes()[..16]);
     let mut name = [0; 16];
     let length = volume_name.len().min(name.len());
     name[..length].copy_from_slice(&volume_name.as_bytes()[..length]);
-    let superblock = Superblock {
+    Superblock {
         // The root lies in block 1.
-        root_nid: plan.nodes[0].nid() as u16,
-        inodes: plan.inodes(),
-        // The plan has checked that 32 bits are enough.
-        blocks: writer.run.block() as u32,
+        root_nid: nodes[0].nid() as u16,
+        inodes: nodes.len() as u64,
+        blocks,
         meta_block: 0,
         uuid,
         volume_name: name,
-    };
-    device
-        .write_at(SUPERBLOCK_OFFSET, &superblock.encode())
-        .map_err(Error::Write)?;
-    Ok(Written {
-        superblock,
-        digest,
-        digests,
-    })
+    }
+}
+
+/// The digest of a tree, from the digests of its files.
+pub(super) fn tree_digest(nodes: &[Node], digests: &[Option<blake3::Hash>]) -> blake3::Hash {
+    let mut digest = blake3::Hasher::new();
+    for (node, data) in nodes.iter().zip(digests) {
+        let data = match &node.item.kind {
+            ItemKind::Symlink(target) => Some(blake3::hash(target)),
+            _ => *data,
+        };
+        describe(&mut digest, node, data);
+    }
+    digest.finalize()
 }
 
 /// Adds what a node is to the digest of the tree: each field of fixed size, or with its length before it.
@@ -129,6 +138,8 @@ struct Writer<'a, W, C> {
     content: &'a mut C,
     run: Run<'a, W>,
     records: Records<'a, W>,
+    /// The first block of each node's content.
+    starts: Vec<u32>,
     /// The first block of content that other files may share.
     shared: HashMap<(blake3::Hash, u64), u64>,
     buffer: Vec<u8>,
@@ -146,7 +157,7 @@ impl<W: WriteAt, C: Content> Writer<'_, W, C> {
         };
         let mut blocks = Run::new(device, plan.nodes[0].start_block);
         for (index, node) in directories() {
-            let bytes = plan.directory(index);
+            let bytes = plan::directory(&plan.nodes, index);
             blocks
                 .buffer
                 .extend_from_slice(&bytes[..bytes.len() - node.tail()]);
@@ -155,7 +166,7 @@ impl<W: WriteAt, C: Content> Writer<'_, W, C> {
         }
         blocks.finish()?;
         for (index, node) in directories() {
-            let bytes = plan.directory(index);
+            let bytes = plan::directory(&plan.nodes, index);
             self.record(index, node.start_block, &bytes[bytes.len() - node.tail()..])?;
             if index == 0 {
                 self.records.finish()?;
@@ -289,30 +300,8 @@ impl<W: WriteAt, C: Content> Writer<'_, W, C> {
     /// Puts an inode and its tail.
     fn record(&mut self, index: usize, start_block: u64, tail: &[u8]) -> io::Result<()> {
         let node = &self.plan.nodes[index];
-        let links = match node.kind() {
-            Kind::Directory => {
-                let folders = node
-                    .children
-                    .iter()
-                    .filter(|child| self.plan.nodes[**child].kind() == Kind::Directory);
-                2 + folders.count() as u32
-            }
-            _ => 1,
-        };
-        let inode = RawInode {
-            layout: node.layout,
-            xattr_size: 0,
-            mode: node.kind().mode_bits() | (node.item.permissions & 0o7777),
-            size: node.size,
-            // The plan has checked that 32 bits are enough.
-            start_block: if node.blocks() == 0 { 0 } else { start_block as u32 },
-            ino: index as u32 + 1,
-            uid: node.item.uid,
-            gid: node.item.gid,
-            mtime: node.item.mtime,
-            mtime_nsec: node.item.mtime_nsec,
-            links,
-        };
+        let inode = plan::inode(&self.plan.nodes, index, start_block);
+        self.starts[index] = inode.start_block;
         self.records.put(node.address, &inode.encode())?;
         if tail.is_empty() {
             return Ok(());
@@ -322,7 +311,7 @@ impl<W: WriteAt, C: Content> Writer<'_, W, C> {
     }
 }
 
-fn read_error(node: &Node, source: io::Error) -> Error {
+pub(super) fn read_error(node: &Node, source: io::Error) -> Error {
     Error::Read {
         path: shown(&node.item.path),
         source,

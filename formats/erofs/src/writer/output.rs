@@ -31,6 +31,16 @@ impl<'a, W: WriteAt> Run<'a, W> {
         self.block_at(self.buffer.len())
     }
 
+    /// Goes on at another block. What was collected is written, unless it ends there.
+    pub(super) fn seek(&mut self, block: u64) -> io::Result<()> {
+        let offset = block * BLOCK as u64;
+        if self.offset + self.buffer.len() as u64 != offset {
+            self.finish()?;
+            self.offset = offset;
+        }
+        Ok(())
+    }
+
     /// The block at a place in the buffer.
     pub(super) fn block_at(&self, at: usize) -> u64 {
         (self.offset + at as u64) / BLOCK as u64
@@ -38,7 +48,9 @@ impl<'a, W: WriteAt> Run<'a, W> {
 
     /// Fills the last block up with zeros.
     pub(super) fn pad(&mut self) {
-        self.buffer.resize(self.buffer.len().next_multiple_of(BLOCK), 0);
+        let end = self.offset + self.buffer.len() as u64;
+        let missing = end.next_multiple_of(BLOCK as u64) - end;
+        self.buffer.resize(self.buffer.len() + missing as usize, 0);
     }
 
     /// Writes what was collected if it is worth a write.

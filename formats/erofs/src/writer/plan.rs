@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use super::directory::{self, Entry};
 use super::pack::Packer;
 use super::{Error, Item, ItemKind, shown};
-use crate::format::{BLOCK, INODE_SIZE, Kind, Layout, MAX_INLINE_TAIL, MAX_LINK_TARGET, MAX_NAME, SLOT};
+use crate::format::{
+    BLOCK, INODE_SIZE, Kind, Layout, MAX_INLINE_TAIL, MAX_LINK_TARGET, MAX_NAME, RawInode, SLOT,
+};
 
 /// The block whose slots hold the root inode.
-const ROOT_BLOCK: u64 = 1;
+pub(super) const ROOT_BLOCK: u64 = 1;
 
 /// An item and its place.
 #[derive(Debug)]
@@ -83,26 +85,7 @@ impl Plan {
     /// Items that no file system can hold, or that cannot be together.
     pub fn new(items: Vec<Item>) -> Result<Self, Error> {
         let mut nodes = arrange(items)?;
-        let mut sizes = HashMap::new();
-        for node in &nodes {
-            if node.kind() == Kind::File {
-                *sizes.entry(node.size).or_insert(0_u32) += 1;
-            }
-        }
-        for node in &mut nodes {
-            node.maybe_shared = node.kind() == Kind::File && sizes.get(&node.size).is_some_and(|n| *n > 1);
-        }
-
-        for index in 0..nodes.len() {
-            if nodes[index].kind() == Kind::Directory {
-                nodes[index].size = directory::size(names(&nodes, index).iter().map(|entry| entry.0.len()));
-            }
-            let tail = (nodes[index].size % BLOCK as u64) as usize;
-            // The root's slot has no room for a tail.
-            let inline = index != 0 && (1..=MAX_INLINE_TAIL).contains(&tail);
-            nodes[index].layout = if inline { Layout::Inline } else { Layout::Plain };
-        }
-
+        shape(&mut nodes);
         let mut next = ROOT_BLOCK + 1;
         for node in nodes.iter_mut().filter(|node| node.kind() == Kind::Directory) {
             node.start_block = next;
@@ -141,23 +124,70 @@ impl Plan {
     pub fn inodes(&self) -> u64 {
         self.nodes.len() as u64
     }
+}
 
-    /// The bytes of a directory.
-    pub(super) fn directory(&self, index: usize) -> Vec<u8> {
-        let entry = |(name, node): &(&[u8], usize)| {
-            let node = &self.nodes[*node];
-            (name.to_vec(), node.nid(), node.kind())
-        };
-        let entries: Vec<_> = names(&self.nodes, index).iter().map(entry).collect();
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(name, nid, kind)| Entry {
-                name,
-                nid: *nid,
-                kind: *kind,
-            })
-            .collect();
-        directory::encode(&entries)
+/// Finds out how many bytes each node has, and how they are laid out.
+pub(super) fn shape(nodes: &mut [Node]) {
+    let mut sizes = HashMap::new();
+    for node in nodes.iter() {
+        if node.kind() == Kind::File {
+            *sizes.entry(node.size).or_insert(0_u32) += 1;
+        }
+    }
+    for index in 0..nodes.len() {
+        if nodes[index].kind() == Kind::Directory {
+            nodes[index].size = directory::size(names(nodes, index).iter().map(|entry| entry.0.len()));
+        }
+        let node = &mut nodes[index];
+        node.maybe_shared = node.kind() == Kind::File && sizes.get(&node.size).is_some_and(|n| *n > 1);
+        let tail = (node.size % BLOCK as u64) as usize;
+        // The root's slot has no room for a tail.
+        let inline = index != 0 && (1..=MAX_INLINE_TAIL).contains(&tail);
+        node.layout = if inline { Layout::Inline } else { Layout::Plain };
+    }
+}
+
+/// The bytes of a directory.
+pub(super) fn directory(nodes: &[Node], index: usize) -> Vec<u8> {
+    let names = names(nodes, index);
+    let entries: Vec<_> = names
+        .iter()
+        .map(|(name, node)| Entry {
+            name,
+            nid: nodes[*node].nid(),
+            kind: nodes[*node].kind(),
+        })
+        .collect();
+    directory::encode(&entries)
+}
+
+/// The inode of a node whose data starts at a block.
+pub(super) fn inode(nodes: &[Node], index: usize, start_block: u64) -> RawInode {
+    let node = &nodes[index];
+    let links = match node.kind() {
+        Kind::Directory => {
+            let folders = node
+                .children
+                .iter()
+                .filter(|child| nodes[**child].kind() == Kind::Directory);
+            2 + folders.count() as u32
+        }
+        _ => 1,
+    };
+    RawInode {
+        layout: node.layout,
+        xattr_size: 0,
+        mode: node.kind().mode_bits() | (node.item.permissions & 0o7777),
+        size: node.size,
+        // The plan has checked that 32 bits are enough.
+        start_block: if node.blocks() == 0 { 0 } else { start_block as u32 },
+        // Unique whatever an update does, since it is the inode's place.
+        ino: node.nid() as u32,
+        uid: node.item.uid,
+        gid: node.item.gid,
+        mtime: node.item.mtime,
+        mtime_nsec: node.item.mtime_nsec,
+        links,
     }
 }
 
@@ -171,7 +201,7 @@ fn names(nodes: &[Node], directory: usize) -> Vec<(&[u8], usize)> {
 }
 
 /// Items in the order of their paths, each checked and with its parent and children.
-fn arrange(items: Vec<Item>) -> Result<Vec<Node>, Error> {
+pub(super) fn arrange(items: Vec<Item>) -> Result<Vec<Node>, Error> {
     let mut sources: Vec<_> = items
         .into_iter()
         .enumerate()

@@ -1,0 +1,272 @@
+//! Brings an image that is there up to date, by writing what changed into it.
+//!
+//! Whenever it is stopped, the image holds the old tree or the new one. It decides, too, when a fresh composition is
+//! better: that is [`crate::compose`]'s. Start at [`update`].
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hermitage_disk::device::Slice;
+use hermitage_disk::layout::ROOT;
+use hermitage_disk::qcow2::{Access, Qcow2};
+use hermitage_disk::table::Table;
+use hermitage_disk::{BlockDevice, Image, open_image};
+use hermitage_erofs::writer::{self, Base, Changes, Durable, Obstacle, Update, WriteAt};
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
+
+use crate::compose::ComposeError;
+use crate::event::{Event, Observer};
+use crate::image::{Boot, ImageError, Sources, VOLUME, items};
+use crate::index::Index;
+use crate::tree::{NodeKind, Stat, Tree};
+
+/// How old a file's last change must be, at the time when the tree was gathered, for its stat to be trusted later: two
+/// changes within one tick of the clock that stamps files, 10 ms at most, have the same time.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Updated {
+    /// Paths that have other content, another target, another mode, or another kind.
+    pub changed: usize,
+    /// Paths that were not there.
+    pub added: usize,
+    /// Paths that are there no more.
+    pub removed: usize,
+    /// Bytes that were written into the image.
+    pub written: u64,
+}
+
+/// What is to be brought up to date, and to what.
+pub(crate) struct Request<'a> {
+    pub(crate) image: &'a Path,
+    pub(crate) tree: &'a Tree,
+    /// When it was gathered.
+    pub(crate) gathered: SystemTime,
+    pub(crate) boot: &'a Boot<'a>,
+    /// The size that the manifest wants.
+    pub(crate) size: Option<u64>,
+    /// Whether files are read even if their stat says that they did not change.
+    pub(crate) checksum: bool,
+}
+
+/// How it ended.
+pub(crate) enum Outcome {
+    /// The image is up to date; the digest of all that the disk holds.
+    Done(Updated, blake3::Hash),
+    /// The image is as it was: it is to be composed afresh, for a reason.
+    Afresh(&'static str),
+}
+
+/// Brings an image up to date. The caller holds the lock of its path.
+pub(crate) fn update<D: BlockDevice>(
+    request: &Request<'_>,
+    observer: &dyn Observer,
+    wrap: impl FnOnce(Qcow2) -> D,
+) -> Result<Outcome, ComposeError> {
+    let path = request.image;
+    let in_image = |source| ComposeError::Image {
+        path: path.to_owned(),
+        source,
+    };
+    if !path.exists() {
+        return Ok(Outcome::Afresh("there is no image yet"));
+    }
+    let Ok(image) = open_image(path) else {
+        return Ok(Outcome::Afresh("the old image is damaged"));
+    };
+    let disk_size = image.device().size();
+    if request.size.is_some_and(|size| size != disk_size) {
+        return Ok(Outcome::Afresh("the manifest asks for another size"));
+    }
+    if !request.boot.is_in(&image).unwrap_or(false) {
+        return Ok(Outcome::Afresh("the loader or the boot configuration changed"));
+    }
+    let Some((index, fresh)) = know(&image, path) else {
+        return Ok(Outcome::Afresh("the old image is damaged"));
+    };
+    drop(image);
+
+    let digests = digests(request, &index, observer).map_err(in_image)?;
+    let file_system = |error: writer::Error| in_image(error.into());
+    let update = Update::new(&index.base, items(request.tree), &digests).map_err(file_system)?;
+    let Changes {
+        changed,
+        added,
+        removed,
+    } = update.changes();
+    let mut updated = Updated {
+        changed,
+        added,
+        removed,
+        written: 0,
+    };
+    let stats = trusted(request.tree, request.gathered);
+    if update.changes().is_empty() {
+        let base = index.base;
+        let digest = request.boot.digest(&update.digest(), disk_size);
+        if !fresh || stats != index.stats {
+            save(&Index { base, stats }, path, observer);
+        }
+        return Ok(Outcome::Done(updated, digest));
+    }
+
+    let _lock = lock(path)?;
+    let device = wrap(Qcow2::open(path, Access::Write)?);
+    let table = Table::read(&device).map_err(|error| in_image(error.into()))?;
+    let Some(extent) = table.extent(&ROOT) else {
+        return Ok(Outcome::Afresh("the old image is damaged"));
+    };
+    match update.obstacle(extent.size) {
+        Some(Obstacle::Holes) => {
+            return Ok(Outcome::Afresh(
+                "the update would leave too many holes: compacted",
+            ));
+        }
+        Some(Obstacle::Room) => return Ok(Outcome::Afresh("the update has no room in the image")),
+        None => {}
+    }
+    let slice = Slice::new(&device, extent.start, extent.size).map_err(|error| in_image(error.into()))?;
+    let root = Root {
+        slice,
+        written: Cell::new(0),
+    };
+    Index::remove(path)?;
+    let written = update
+        .write(VOLUME, &root, &mut Sources::new(request.tree, observer))
+        .map_err(file_system)?;
+    updated.written = root.written.get();
+    let base = written.base;
+    save(&Index { base, stats }, path, observer);
+    let digest = request.boot.digest(&written.digest, disk_size);
+    Ok(Outcome::Done(updated, digest))
+}
+
+/// What is known of an image, and whether an index told so; `None` if the image is damaged.
+fn know(image: &Image, path: &Path) -> Option<(Index, bool)> {
+    let files = image.root().ok()?;
+    if let Some(index) = Index::load(path, files.superblock()) {
+        return Some((index, true));
+    }
+    let index = Index {
+        base: Base::read(&files).ok()?,
+        stats: HashMap::new(),
+    };
+    Some((index, false))
+}
+
+/// Puts an index beside its image.
+pub(crate) fn save(index: &Index, image: &Path, observer: &dyn Observer) {
+    // The image is complete without it; the next update takes longer.
+    if let Err(error) = index.save(image) {
+        observer.event(&Event::Note(format!("the image has no index: {error}")));
+    }
+}
+
+/// The stats of files that changed long enough before the tree was gathered.
+pub(crate) fn trusted(tree: &Tree, gathered: SystemTime) -> HashMap<Vec<u8>, Stat> {
+    let limit = gathered.checked_sub(SETTLED).unwrap_or(UNIX_EPOCH);
+    let limit = limit.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let limit = (limit.as_secs().cast_signed(), i64::from(limit.subsec_nanos()));
+    tree.iter()
+        .filter_map(|(path, node)| match node.kind {
+            NodeKind::File { stat, .. } if stat.ctime.max(stat.mtime) < limit => {
+                Some((path.to_bytes(), stat))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The digest of each file: from the index if its stat is as it was, or else from its content.
+fn digests(
+    request: &Request<'_>,
+    index: &Index,
+    observer: &dyn Observer,
+) -> Result<Vec<Option<blake3::Hash>>, ImageError> {
+    let known: HashMap<_, _> = index
+        .base
+        .nodes
+        .iter()
+        .map(|placed| (&placed.item.path, placed))
+        .collect();
+    let mut sources = Sources::new(request.tree, observer);
+    let mut digests = Vec::new();
+    for (number, (path, node)) in request.tree.iter().enumerate() {
+        let NodeKind::File { size, stat, .. } = &node.kind else {
+            digests.push(None);
+            continue;
+        };
+        let path = path.to_bytes();
+        let trust = !request.checksum && index.stats.get(&path) == Some(stat);
+        let old = known
+            .get(&path)
+            .filter(|old| trust && old.item.kind == hermitage_erofs::writer::ItemKind::File(*size));
+        let digest = match old.and_then(|old| old.digest) {
+            Some(digest) => digest,
+            None => hash(&mut sources, number).map_err(|source| writer::Error::Read {
+                path: path_of(&path),
+                source,
+            })?,
+        };
+        digests.push(Some(digest));
+    }
+    Ok(digests)
+}
+
+fn path_of(path: &[u8]) -> std::path::PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    Path::new("/").join(std::ffi::OsStr::from_bytes(path))
+}
+
+fn hash(sources: &mut Sources<'_>, number: usize) -> io::Result<blake3::Hash> {
+    use hermitage_erofs::writer::Content as _;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(sources.open(number)?)?;
+    Ok(hasher.finalize())
+}
+
+/// Takes the lock that QEMU respects on an image, and takes itself on the images that its machines use: a record lock
+/// (`fcntl`) on the whole file. The system frees it when the process closes the file anywhere.
+fn lock(path: &Path) -> Result<File, ComposeError> {
+    let unusable = |source: io::Error| ComposeError::Image {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(unusable)?;
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(ComposeError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(errno) => Err(unusable(errno.into())),
+    }
+}
+
+/// The root partition, and how much was written into it.
+struct Root<'a> {
+    slice: Slice<'a>,
+    written: Cell<u64>,
+}
+
+impl WriteAt for Root<'_> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.written.set(self.written.get() + bytes.len() as u64);
+        self.slice.write_at(offset, bytes)
+    }
+}
+
+impl Durable for Root<'_> {
+    fn flush(&self) -> io::Result<()> {
+        self.slice.flush()
+    }
+}
