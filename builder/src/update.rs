@@ -5,9 +5,11 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hermitage_disk::device::Slice;
@@ -15,7 +17,9 @@ use hermitage_disk::layout::ROOT;
 use hermitage_disk::qcow2::{Access, Qcow2};
 use hermitage_disk::table::Table;
 use hermitage_disk::{BlockDevice, Image, open_image};
-use hermitage_erofs::writer::{self, Base, Changes, Durable, Obstacle, Update, WriteAt};
+use hermitage_erofs::writer::{
+    self, Base, Changes, Content as _, Durable, ItemKind, Obstacle, Update, WriteAt,
+};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 
@@ -172,7 +176,7 @@ pub(crate) fn save(index: &Index, image: &Path, observer: &dyn Observer) {
 pub(crate) fn trusted(tree: &Tree, gathered: SystemTime) -> HashMap<Vec<u8>, Stat> {
     let limit = gathered.checked_sub(SETTLED).unwrap_or(UNIX_EPOCH);
     let limit = limit.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let limit = (limit.as_secs().cast_signed(), i64::from(limit.subsec_nanos()));
+    let limit = (limit.as_secs() as i64, i64::from(limit.subsec_nanos()));
     tree.iter()
         .filter_map(|(path, node)| match node.kind {
             NodeKind::File { stat, .. } if stat.ctime.max(stat.mtime) < limit => {
@@ -206,7 +210,7 @@ fn digests(
         let trust = !request.checksum && index.stats.get(&path) == Some(stat);
         let old = known
             .get(&path)
-            .filter(|old| trust && old.item.kind == hermitage_erofs::writer::ItemKind::File(*size));
+            .filter(|old| trust && old.item.kind == ItemKind::File(*size));
         let digest = match old.and_then(|old| old.digest) {
             Some(digest) => digest,
             None => hash(&mut sources, number).map_err(|source| writer::Error::Read {
@@ -219,13 +223,11 @@ fn digests(
     Ok(digests)
 }
 
-fn path_of(path: &[u8]) -> std::path::PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    Path::new("/").join(std::ffi::OsStr::from_bytes(path))
+fn path_of(path: &[u8]) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(path))
 }
 
 fn hash(sources: &mut Sources<'_>, number: usize) -> io::Result<blake3::Hash> {
-    use hermitage_erofs::writer::Content as _;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(sources.open(number)?)?;
     Ok(hasher.finalize())

@@ -128,7 +128,8 @@ pub fn instances_on(root: &Path, image: &Path) -> Vec<String> {
     names
 }
 
-/// Whether a launcher that lives holds a lock.
+/// Whether a launcher that lives holds a lock. One that nobody holds is taken for a moment, in a folder that a killed
+/// launcher left.
 fn is_locked(path: &Path) -> bool {
     let lock = |file| flock(&file, FlockOperation::NonBlockingLockShared);
     File::open(path).is_ok_and(|file| lock(file) == Err(rustix::io::Errno::WOULDBLOCK))
@@ -186,6 +187,35 @@ mod tests {
         let folder = instance.folder().to_owned();
         drop(instance);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn names_the_instances_that_run_on_an_image_and_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let images = ["one", "two"].map(|name| root.path().join(name));
+        for image in &images {
+            hermitage_disk::qcow2::Qcow2::create(image, 1 << 20).unwrap();
+        }
+        let start = |name: &str, image: &Path| {
+            let instance = Instance::create(root.path(), &name.parse().unwrap()).unwrap();
+            hermitage_disk::create_overlay(image, &instance.folder().join(file::DISK)).unwrap();
+            instance
+        };
+        let first = [
+            start("kv", &images[0]),
+            start("a", &images[0]),
+            start("b", &images[1]),
+        ];
+        // What a killed launcher left runs no more.
+        let left = root.path().join("instances/left");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join(LOCK), "4194305").unwrap();
+        hermitage_disk::create_overlay(&images[0], &left.join(file::DISK)).unwrap();
+        assert_eq!(instances_on(root.path(), &images[0]), ["a", "kv"]);
+        assert_eq!(instances_on(root.path(), &images[1]), ["b"]);
+        drop(first);
+        assert!(instances_on(root.path(), &images[0]).is_empty());
+        assert!(instances_on(&root.path().join("nothing"), &images[0]).is_empty());
     }
 
     #[test]

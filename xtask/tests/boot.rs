@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use builder::compose::{ComposeRequest, compose};
+use builder::compose::{ComposeRequest, Mode, compose};
 use builder::environment::Environment;
 use builder::event::Silent;
 use builder::libhermit::Libhermit;
@@ -86,6 +86,7 @@ fn compose_probe() -> Result<PathBuf, Box<dyn std::error::Error>> {
         out_dir: Path::new(env!("CARGO_TARGET_TMPDIR")),
         loader: &loader,
         binaries: &binaries,
+        mode: Mode::Fresh,
     };
     Ok(compose(&request, &Silent)?.path)
 }
