@@ -198,7 +198,10 @@ esac"#,
         errors.contains("installing `qemu-utils=1:7.2+dfsg-7`"),
         "{errors}"
     );
-    assert!(!errors.contains("missing") && !errors.contains("failed"), "{errors}");
+    assert!(
+        !errors.contains("missing") && !errors.contains("failed"),
+        "{errors}"
+    );
 }
 
 #[test]

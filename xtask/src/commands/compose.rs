@@ -86,6 +86,7 @@ fn in_use(image: PathBuf) -> Failure {
     if instances.is_empty() {
         return PackageError::from(ComposeError::InUse { path: image }).into();
     }
+    let image = workspace::shown(&image);
     Failure::InUse { image, instances }
 }
 
