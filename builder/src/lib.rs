@@ -10,6 +10,7 @@
 //!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
 //! - [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
 //! - [`update`]: changes an image that is there, with the help of an index beside it;
+//! - [`inspect`]: composed images, looked at without booting;
 //! - [`session`], [`environment`], [`event`], [`cache`], [`process`]: what all of them stand on.
 //!
 //! It does not own how an image is run; that is the launcher's. Start reading at [`package`].
@@ -22,6 +23,7 @@ pub mod environment;
 pub mod event;
 pub mod image;
 mod index;
+pub mod inspect;
 pub mod kernel;
 pub mod libhermit;
 pub mod loader;

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Compose(commands::compose::Args),
     /// Run an image
     Run(commands::run::Args),
+    /// Look at composed images, copy files out of them, export them
+    Image(commands::image::Args),
     /// Say what this machine has of what is needed, and what to do about the rest
     Doctor(commands::doctor::Args),
     /// Do all the set-up, then compose kv, run it, store and read a key, stop it

@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! | --- | --- |
 //! | 0 | success; for `run`, the guest's own status |
-//! | 1 | a check, test or composition failed |
+//! | 1 | a check, test, composition or `image` command failed |
 //! | 2 | wrong usage (clap's own code) |
 //! | 125 | the launcher could not start or watch the guest |
 //! | 126 | the image could not be started |
@@ -60,6 +60,9 @@ pub(crate) enum Failure {
     /// An image was not composed.
     #[error(transparent)]
     Package(#[from] builder::package::PackageError),
+    /// An image cannot be looked at.
+    #[error(transparent)]
+    Inspect(#[from] builder::inspect::InspectError),
 }
 
 impl Failure {
@@ -71,6 +74,7 @@ impl Failure {
             | Self::Toolchain(_)
             | Self::Package(_)
             | Self::InUse { .. }
+            | Self::Inspect(_)
             | Self::NoPackage { .. } => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::NoImage { .. } => ExitCode::from(126),
@@ -98,6 +102,7 @@ impl Failure {
             Self::Host(error) => error.hint(),
             Self::Toolchain(error) => error.hint(),
             Self::Package(error) => error.hint(),
+            Self::Inspect(error) => error.hint(),
             Self::NoPackage { name, known } => builder::suggest::suggest(name, known),
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod compose;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod image;
 pub(crate) mod run;
 pub(crate) mod test;
 
@@ -19,6 +20,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
     match command {
         Command::Compose(args) => compose::run(&args, printer),
         Command::Run(args) => run::run(&args, printer),
+        Command::Image(args) => image::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Demo(args) => demo::run(&args, printer),
         Command::Test(args) => test::run(&args, printer),

@@ -230,7 +230,7 @@ fn parse_name(text: &str) -> Result<InstanceName, Failure> {
 }
 
 /// The image's file, and the name that an instance of it has unless another is given.
-fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
+pub(crate) fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
     let path = Path::new(image);
     if image.contains('/') || path.extension().is_some_and(|extension| extension == "qcow2") {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
