@@ -3,6 +3,9 @@
 //! Each boots `guest/probe`, a program with one subcommand for each property. Run by `cargo xtask test`, or alone by
 //! `cargo test --release -p xtask --test boot -- --ignored`.
 
+#[path = "boot/tcp.rs"]
+mod tcp;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

@@ -1,6 +1,8 @@
 //! A guest program for the tests in virtual machines: `probe <property> [argument...]` shows one property, on the
 //! console and by the guest's end. Start at [`main`]; what a property shows stands beside its name.
 
+mod tcp;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -40,6 +42,8 @@ fn main() {
         b"stack-overflow-thread" => drop(thread::spawn(|| println!("{}", recurse(0))).join()),
         // Two random numbers, each of its own source in std; they differ between boots.
         b"entropy" => entropy(),
+        // The address of a listener on the given port.
+        b"local-address" => tcp::local_address(number(0) as u16),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

@@ -67,12 +67,8 @@ fn run() -> Result<(), Error> {
     let port = settings::port(|name| std::env::var_os(name))?;
     let listen = |source| Error::Listen { port, source };
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(listen)?;
-    // Port 0 takes a free one, and the line says which. Otherwise it is not asked for: the guest's kernel names no
-    // port before there is a connection.
-    let port = match port {
-        0 => listener.local_addr().map_err(listen)?.port(),
-        _ => port,
-    };
+    // Port 0 takes a free one, and the line says which.
+    let port = listener.local_addr().map_err(listen)?.port();
     print_line(&format!("server is listening on {port}"));
 
     let store = Store::default();
