@@ -44,6 +44,8 @@ fn main() {
         b"entropy" => entropy(),
         // The address of a listener on the given port.
         b"local-address" => tcp::local_address(number(0) as u16),
+        // Those that follow accept a connection on port 9000. What TCP_NODELAY is at first, set, and unset.
+        b"no-delay" => tcp::no_delay(),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

@@ -1,11 +1,29 @@
 //! The properties of TCP connections. What each one does stands beside its name in `main`.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+/// The port that the test forwards.
+const PORT: u16 = 9000;
 
 fn listen(port: u16) -> TcpListener {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()
 }
 
+/// Accepts a connection on [`PORT`]. The listener goes.
+fn accept() -> TcpStream {
+    listen(PORT).accept().unwrap().0
+}
+
 pub fn local_address(port: u16) {
     println!("{}", listen(port).local_addr().unwrap());
+}
+
+pub fn no_delay() {
+    let stream = accept();
+    let first = stream.nodelay().unwrap();
+    let [set, unset] = [true, false].map(|value| {
+        stream.set_nodelay(value).unwrap();
+        stream.nodelay().unwrap()
+    });
+    println!("at first {first}, then {set}, then {unset}");
 }

@@ -1,8 +1,59 @@
 //! Stories of a guest's TCP connections. Each failed before the kernel's patch that its comment names.
 
-use launcher::Entry;
+use std::io;
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::Duration;
 
-use super::{image, request, seen};
+use hermitage_boot::control::mark;
+use launcher::{Entry, Forward, GuestExit, Machine, RunRequest};
+
+use super::{DEADLINE, image, request, seen};
+
+/// Time for an answer; it takes 10 ms.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A probe that listens.
+struct Listening {
+    machine: Machine,
+    address: SocketAddrV4,
+    _root: tempfile::TempDir,
+}
+
+impl Listening {
+    fn boot(command: &str) -> Self {
+        let request = RunRequest {
+            forwards: vec![Forward::tcp_from_any_port(9000)],
+            trace: true,
+            ..request(image(), Entry::Direct, command)
+        };
+        let root = tempfile::tempdir().unwrap();
+        let machine = launcher::plan(&request)
+            .unwrap()
+            .start(root.path(), io::sink())
+            .unwrap();
+        machine.wait_mark(mark::LISTEN, DEADLINE).unwrap();
+        let address = machine.spec().forwards[0].host;
+        Self {
+            machine,
+            address,
+            _root: root,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(ANSWER_DEADLINE)).unwrap();
+        stream
+    }
+
+    /// What the guest wrote to its console when it has ended well.
+    fn said(&self) -> String {
+        let exit = self.machine.wait_for(DEADLINE);
+        let said = String::from_utf8(self.machine.console().unwrap()).unwrap();
+        assert_eq!(exit.as_ref().map(GuestExit::code), Some(0), "{exit:?}: {said}");
+        said
+    }
+}
 
 /// Patch 0024.
 #[test]
@@ -22,4 +73,13 @@ fn a_listener_knows_its_port() {
         .strip_prefix("0.0.0.0:")
         .and_then(|port| port.trim_end().parse().ok());
     assert!(port.is_some_and(|port: u16| port >= 49152), "{chosen}");
+}
+
+/// Patch 0025.
+#[test]
+#[ignore = "boots virtual machines"]
+fn no_delay_is_what_was_asked_for() {
+    let guest = Listening::boot("probe no-delay");
+    drop(guest.connect());
+    assert_eq!(guest.said(), "at first false, then true, then false\n");
 }
