@@ -46,6 +46,8 @@ fn main() {
         b"local-address" => tcp::local_address(number(0) as u16),
         // Those that follow accept a connection on port 9000. What TCP_NODELAY is at first, set, and unset.
         b"no-delay" => tcp::no_delay(),
+        // Sends what it received, when the client has finished sending.
+        b"answer-all" => tcp::answer_all(),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

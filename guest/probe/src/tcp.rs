@@ -1,5 +1,6 @@
 //! The properties of TCP connections. What each one does stands beside its name in `main`.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 /// The port that the test forwards.
@@ -26,4 +27,11 @@ pub fn no_delay() {
         stream.nodelay().unwrap()
     });
     println!("at first {first}, then {set}, then {unset}");
+}
+
+pub fn answer_all() {
+    let mut stream = accept();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    stream.write_all(&received).unwrap();
 }

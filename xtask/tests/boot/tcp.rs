@@ -1,7 +1,7 @@
 //! Stories of a guest's TCP connections. Each failed before the kernel's patch that its comment names.
 
-use std::io;
-use std::net::{SocketAddrV4, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use hermitage_boot::control::mark;
@@ -82,4 +82,17 @@ fn no_delay_is_what_was_asked_for() {
     let guest = Listening::boot("probe no-delay");
     drop(guest.connect());
     assert_eq!(guest.said(), "at first false, then true, then false\n");
+}
+
+/// Patch 0026.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_client_that_has_finished_sending_is_answered() {
+    let guest = Listening::boot("probe answer-all");
+    let mut stream = guest.connect();
+    stream.write_all(b"all that I have").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "all that I have");
 }
