@@ -48,6 +48,8 @@ fn main() {
         b"no-delay" => tcp::no_delay(),
         // Sends what it received, when the client has finished sending.
         b"answer-all" => tcp::answer_all(),
+        // Sends a word, finishes sending, and prints what it receives after that.
+        b"half-close" => tcp::half_close(),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

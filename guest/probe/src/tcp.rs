@@ -1,7 +1,7 @@
 //! The properties of TCP connections. What each one does stands beside its name in `main`.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 
 /// The port that the test forwards.
 const PORT: u16 = 9000;
@@ -34,4 +34,13 @@ pub fn answer_all() {
     let mut received = Vec::new();
     stream.read_to_end(&mut received).unwrap();
     stream.write_all(&received).unwrap();
+}
+
+pub fn half_close() {
+    let mut stream = accept();
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut received = String::new();
+    stream.read_to_string(&mut received).unwrap();
+    println!("{received}");
 }

@@ -96,3 +96,17 @@ fn a_client_that_has_finished_sending_is_answered() {
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "all that I have");
 }
+
+/// Patch 0027.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_guest_that_has_finished_sending_still_receives() {
+    let guest = Listening::boot("probe half-close");
+    let mut stream = guest.connect();
+    let mut sent = String::new();
+    stream.read_to_string(&mut sent).unwrap();
+    assert_eq!(sent, "hello");
+    stream.write_all(b"and goodbye").unwrap();
+    drop(stream);
+    assert_eq!(guest.said(), "and goodbye\n");
+}
