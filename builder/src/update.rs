@@ -1,7 +1,7 @@
 //! Brings an image that is there up to date, by writing what changed into it.
 //!
 //! Whenever it is stopped, the image holds the old tree or the new one. It decides, too, when a fresh composition is
-//! better: that is [`crate::compose`]'s. Start at [`update`].
+//! better: that is [`crate::compose`]'s. Start at `update`.
 
 use std::cell::Cell;
 use std::collections::HashMap;
