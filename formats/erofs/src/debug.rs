@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::digest::digest;
 use crate::format::{Damage, Kind};
-use crate::reader::{Error, FileSystem, Inode, ReadAt};
+use crate::reader::{Error, FileSystem, ReadAt};
 
 /// Most levels of directories that are dumped; a path of 4096 bytes has fewer.
 const MAX_DEPTH: usize = 2048;
@@ -22,7 +23,7 @@ pub fn dump<D: ReadAt>(files: &FileSystem<D>) -> Result<String, Error<D::Error>>
     let mut left = vec![(Vec::new(), files.root()?, 0)];
     while let Some((path, inode, depth)) = left.pop() {
         let tail = match inode.kind() {
-            Kind::File => digest(files, &inode)?,
+            Kind::File => digest(files, &inode)?.to_hex()[..16].to_owned(),
             Kind::Symlink => format!("-> {}", String::from_utf8_lossy(&files.read_link(&inode)?)),
             Kind::Directory => {
                 if depth > MAX_DEPTH || !seen.insert(inode.nid()) {
@@ -56,18 +57,4 @@ pub fn dump<D: ReadAt>(files: &FileSystem<D>) -> Result<String, Error<D::Error>>
         let _ = writeln!(text, "{}", line.trim_end());
     }
     Ok(text)
-}
-
-fn digest<D: ReadAt>(files: &FileSystem<D>, file: &Inode) -> Result<String, Error<D::Error>> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut offset = 0;
-    loop {
-        let length = files.read(file, offset, &mut buffer)?;
-        if length == 0 {
-            return Ok(hasher.finalize().to_hex()[..16].to_owned());
-        }
-        hasher.update(&buffer[..length]);
-        offset += length as u64;
-    }
 }

@@ -16,4 +16,6 @@ pub mod reader;
 #[cfg(feature = "std")]
 pub mod debug;
 #[cfg(feature = "std")]
+mod digest;
+#[cfg(feature = "std")]
 pub mod writer;

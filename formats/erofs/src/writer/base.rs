@@ -6,8 +6,9 @@ use std::collections::HashSet;
 
 use super::plan::{Node, ROOT_BLOCK};
 use super::{Item, ItemKind};
+use crate::digest::digest;
 use crate::format::{BLOCK, Damage, Kind, SLOT, Superblock};
-use crate::reader::{Error, FileSystem, Inode, ReadAt};
+use crate::reader::{Error, FileSystem, ReadAt};
 
 /// A tree, and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,19 +103,5 @@ impl Base {
             });
         }
         Ok(Self { superblock, nodes })
-    }
-}
-
-fn digest<D: ReadAt>(files: &FileSystem<D>, file: &Inode) -> Result<blake3::Hash, Error<D::Error>> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut offset = 0;
-    loop {
-        let length = files.read(file, offset, &mut buffer)?;
-        if length == 0 {
-            return Ok(hasher.finalize());
-        }
-        hasher.update(&buffer[..length]);
-        offset += length as u64;
     }
 }
