@@ -19,7 +19,7 @@ const BOOT_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a request, in seconds; it takes 10 ms.
 const REQUEST_DEADLINE: u64 = 20;
 
-/// The least memory that docs/performance.md promises to be enough.
+/// The least memory that we promise to be enough; docs/performance.md says how much less it takes today.
 const LEAST_MEMORY: &str = "32M";
 
 /// A kv that runs. Its machine ends, and its files go, when the test ends, also by a failure.
