@@ -16,8 +16,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::Ipv4Addr;
 
-/// Version of the encoding. 1: arguments, environment, flags, TSC frequency.
+use crate::address::StaticAddress;
+
+/// Version of the encoding. 1: arguments, environment, flags, TSC frequency; addresses later, which a reader that
+/// knows none refuses by their tags.
 pub const VERSION: u16 = 1;
 
 /// Most arguments that a guest takes, its role included. Far beyond any real command line, and small enough
@@ -27,6 +31,9 @@ pub const MAX_ARGUMENTS: usize = 4096;
 /// Most bytes of an encoded configuration, header included: the size of the disk's boot-config partition.
 /// An environment of 64 KiB and as many arguments fit with room to spare.
 pub const MAX_ENCODED: usize = 256 * 1024;
+
+/// Most name servers that a guest is told: as many as any resolver asks (`MAXNS` of glibc).
+pub const MAX_NAME_SERVERS: usize = 3;
 
 const MAGIC: &[u8; 8] = b"HERMBOOT";
 /// Bytes of the header, before the records.
@@ -38,6 +45,8 @@ const TAG_ARGUMENT: u16 = 1;
 const TAG_ENVIRONMENT: u16 = 2;
 const TAG_FLAGS: u16 = 3;
 const TAG_TSC_KHZ: u16 = 4;
+const TAG_ADDRESS: u16 = 5;
+const TAG_NAME_SERVER: u16 = 6;
 
 const FLAG_VERBOSE: u32 = 1 << 0;
 const FLAG_TRACE: u32 = 1 << 1;
@@ -56,6 +65,10 @@ pub struct BootConfig {
     pub trace: bool,
     /// Frequency of the time-stamp counter in kHz, when the launcher knows it; saves its measurement.
     pub tsc_khz: Option<u32>,
+    /// The network card's address; leased by DHCP if `None`.
+    pub address: Option<StaticAddress>,
+    /// The name servers to ask, in this order; those of the lease if there are none.
+    pub name_servers: Vec<Ipv4Addr>,
 }
 
 /// Why a configuration cannot be encoded: it breaks a limit that the guest holds.
@@ -70,6 +83,8 @@ pub enum EncodeError {
     Nul(String),
     /// An environment entry without `=`, or with an empty name.
     NotAnAssignment(String),
+    /// More than [`MAX_NAME_SERVERS`] name servers.
+    TooManyNameServers(usize),
 }
 
 impl fmt::Display for EncodeError {
@@ -83,6 +98,9 @@ impl fmt::Display for EncodeError {
                 )
             }
             Self::Nul(text) => write!(f, "a NUL byte in `{}`", text.escape_debug()),
+            Self::TooManyNameServers(n) => {
+                write!(f, "{n} name servers; a guest takes at most {MAX_NAME_SERVERS}")
+            }
             Self::NotAnAssignment(text) => {
                 write!(
                     f,
@@ -193,6 +211,15 @@ impl BootConfig {
         if let Some(khz) = self.tsc_khz {
             push(&mut records, TAG_TSC_KHZ, &khz.to_le_bytes());
         }
+        if let Some(address) = &self.address {
+            push(&mut records, TAG_ADDRESS, &address.encode());
+        }
+        if self.name_servers.len() > MAX_NAME_SERVERS {
+            return Err(EncodeError::TooManyNameServers(self.name_servers.len()));
+        }
+        for server in &self.name_servers {
+            push(&mut records, TAG_NAME_SERVER, &server.octets());
+        }
 
         let size = HEADER + records.len();
         if size > MAX_ENCODED {
@@ -237,6 +264,17 @@ impl BootConfig {
                     config.trace = flags & FLAG_TRACE != 0;
                 }
                 TAG_TSC_KHZ if data.len() == 4 => config.tsc_khz = Some(u32_at(data, 0)),
+                TAG_ADDRESS => {
+                    let address = StaticAddress::decode(data).ok_or(DecodeError::Record(tag))?;
+                    config.address = Some(address);
+                }
+                TAG_NAME_SERVER if config.name_servers.len() == MAX_NAME_SERVERS => {
+                    return Err(DecodeError::Limit);
+                }
+                TAG_NAME_SERVER => {
+                    let octets: [u8; 4] = data.try_into().map_err(|_| DecodeError::Record(tag))?;
+                    config.name_servers.push(octets.into());
+                }
                 _ => return Err(DecodeError::Record(tag)),
             }
         }
@@ -323,6 +361,11 @@ mod tests {
             verbose: true,
             trace: false,
             tsc_khz: Some(2_100_000),
+            address: Some(StaticAddress {
+                cidr: "192.168.7.2/24".parse().unwrap(),
+                gateway: Some(Ipv4Addr::new(192, 168, 7, 1)),
+            }),
+            name_servers: vec![Ipv4Addr::new(192, 168, 7, 1), Ipv4Addr::new(9, 9, 9, 9)],
         }
     }
 
@@ -393,6 +436,14 @@ mod tests {
             }),
             EncodeError::NotAnAssignment(_)
         ));
+        let name_servers = vec![Ipv4Addr::LOCALHOST; MAX_NAME_SERVERS + 1];
+        assert_eq!(
+            encode(BootConfig {
+                name_servers,
+                ..Default::default()
+            }),
+            EncodeError::TooManyNameServers(MAX_NAME_SERVERS + 1)
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `khz <n>` | the guest counts time at `n` kHz (time-stamp counter) |
 //! | `mark <name> <tsc>` | the guest reached `name` when its time-stamp counter showed `tsc` |
+//! | `address <a.b.c.d>/<prefix>` | the guest's network card has this address now, leased or given |
 //! | `end <reason> <code> <detail>` | the guest ends; the last such line counts |
 //!
 //! Lines that are none of these are to be ignored: a newer guest may say more.
@@ -12,6 +13,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::fmt;
 
+use crate::address::Ipv4Cidr;
 use crate::end::{GuestEnd, Reason};
 
 /// Most bytes of a line, its newline included; longer lines are cut by the writer and ignored by the reader.
@@ -44,6 +46,8 @@ pub enum Record {
         /// The time-stamp counter's value then; under QEMU it counts from the start of the virtual machine.
         tsc: u64,
     },
+    /// The address of the guest's network card; the last such line counts, as a lease may be followed by another.
+    Address(Ipv4Cidr),
     /// The guest ends.
     End(GuestEnd),
 }
@@ -53,6 +57,7 @@ impl fmt::Display for Record {
         match self {
             Self::Khz(khz) => writeln!(f, "khz {khz}"),
             Self::Mark { name, tsc } => writeln!(f, "mark {name} {tsc}"),
+            Self::Address(cidr) => writeln!(f, "address {cidr}"),
             Self::End(end) => write_end(f, end.reason, end.code, &end.detail),
         }
     }
@@ -116,6 +121,7 @@ impl Record {
                     tsc: tsc.parse().ok()?,
                 })
             }
+            "address" => Some(Self::Address(rest.parse().ok()?)),
             "end" => {
                 let mut parts = rest.splitn(3, ' ');
                 let word = parts.next()?;
@@ -146,6 +152,7 @@ mod tests {
         }
         for record in [
             Record::Khz(2_100_000),
+            Record::Address("10.0.2.15/24".parse().unwrap()),
             Record::Mark {
                 name: mark::MAIN.to_owned(),
                 tsc: u64::MAX,
@@ -184,6 +191,7 @@ mod tests {
             "end surprise 3 x",
             "khz",
             "mark main",
+            "address 10.0.2.15",
             "noise 1",
         ] {
             assert_eq!(Record::parse(line), None, "{line:?}");

@@ -2,7 +2,8 @@
 //!
 //! This crate owns four small formats, and the names and addresses under which they are found:
 //! - [`config`]: the boot configuration, what a guest is told at its start (arguments, environment, flags);
-//! - [`control`]: the lines that a guest writes to its control channel (time marks, how it ended);
+//! - [`address`]: the addresses that a guest is given, and those that it tells;
+//! - [`control`]: the lines that a guest writes to its control channel (time marks, its address, how it ended);
 //! - [`end`]: how a guest can end, and the exit code that each end has;
 //! - [`seal`]: the checksum in a program's file.
 //!
@@ -12,11 +13,13 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod config;
 pub mod control;
 pub mod end;
 pub mod seal;
 
+pub use address::{Ipv4Cidr, StaticAddress};
 pub use config::BootConfig;
 pub use control::Record;
 pub use end::{GuestEnd, Reason};

@@ -6,8 +6,9 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
-use hermitage_boot::HANDOFF_VARIABLE;
+use hermitage_boot::{HANDOFF_VARIABLE, StaticAddress};
 
 use crate::memory::Region;
 
@@ -27,6 +28,8 @@ pub struct Facts<'a, R> {
     pub tsc_khz: u32,
     /// Whether the kernel prints what it does.
     pub verbose: bool,
+    /// The network card's address, unless it is leased.
+    pub address: Option<StaticAddress>,
     /// Entropy.
     pub seed: &'a [u8; SEED],
     /// Address of ACPI's root pointer.
@@ -35,6 +38,8 @@ pub struct Facts<'a, R> {
 
 /// Encodes the facts.
 pub fn build<R: Iterator<Item = Region>>(facts: Facts<'_, R>) -> Vec<u8> {
+    let mut arguments = arguments(&facts);
+    arguments.push('\0');
     let mut tree = Tree::default();
     tree.begin(b"");
     // The kernel reads it, and wants anything but `hermit,uefi`.
@@ -51,8 +56,6 @@ pub fn build<R: Iterator<Item = Region>>(facts: Facts<'_, R>) -> Vec<u8> {
     tree.property(b"reg", &register(facts.rsdp, 1));
     tree.end();
     tree.begin(b"chosen");
-    let mut arguments = arguments(facts.boot_config, facts.tsc_khz, facts.verbose);
-    arguments.push('\0');
     tree.property(b"bootargs", arguments.as_bytes());
     tree.property(b"rng-seed", facts.seed);
     tree.end();
@@ -61,21 +64,39 @@ pub fn build<R: Iterator<Item = Region>>(facts: Facts<'_, R>) -> Vec<u8> {
 }
 
 /// The kernel's own arguments. The program's travel in the boot configuration.
-fn arguments((address, length): (u64, usize), tsc_khz: u32, verbose: bool) -> String {
+fn arguments<R>(facts: &Facts<'_, R>) -> String {
     // The kernel takes whole MHz in 16 bits. A counter beyond 65 GHz does not exist; 0 would be divided by.
-    let mhz = tsc_khz.saturating_add(500) / 1000;
+    let mhz = facts.tsc_khz.saturating_add(500) / 1000;
     let mut text = String::from("-freq ");
     push_number(&mut text, mhz.clamp(1, u16::MAX.into()).into(), 10);
     text.push_str(" env=");
     text.push_str(HANDOFF_VARIABLE);
     text.push_str("=0x");
+    let (address, length) = facts.boot_config;
     push_number(&mut text, address, 16);
     text.push(',');
     push_number(&mut text, length as u64, 10);
-    if verbose {
+    if let Some(StaticAddress { cidr, gateway }) = facts.address {
+        push_address(&mut text, " -ip ", cidr.address());
+        push_address(&mut text, " -mask ", cidr.mask());
+        if let Some(gateway) = gateway {
+            push_address(&mut text, " -gateway ", gateway);
+        }
+    }
+    if facts.verbose {
         text.push_str(" -verbose");
     }
     text
+}
+
+fn push_address(text: &mut String, option: &str, address: Ipv4Addr) {
+    text.push_str(option);
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        push_number(text, octet.into(), 10);
+    }
 }
 
 fn with_address(name: &str, address: u64) -> Vec<u8> {
@@ -173,16 +194,52 @@ impl Tree {
 mod tests {
     use super::*;
 
+    fn facts<R>(memory: R) -> Facts<'static, R> {
+        Facts {
+            memory,
+            boot_config: (0x1000, 2),
+            tsc_khz: 1,
+            verbose: false,
+            address: None,
+            seed: &[7; SEED],
+            rsdp: 0xf_5ad0,
+        }
+    }
+
     #[test]
     fn tells_the_kernel_its_arguments() {
+        let mut told = Facts {
+            boot_config: (0x12_3000, 77),
+            tsc_khz: 2_099_999,
+            verbose: true,
+            ..facts(())
+        };
         assert_eq!(
-            arguments((0x12_3000, 77), 2_099_999, true),
+            arguments(&told),
             "-freq 2100 env=HERMITAGE_BOOT=0x123000,77 -verbose"
         );
+        told.address = Some(StaticAddress {
+            cidr: "192.168.17.2/20".parse().unwrap(),
+            gateway: None,
+        });
         assert_eq!(
-            arguments((0x1000, 20), 0, false),
-            "-freq 1 env=HERMITAGE_BOOT=0x1000,20"
+            arguments(&told),
+            "-freq 2100 env=HERMITAGE_BOOT=0x123000,77 -ip 192.168.17.2 -mask 255.255.240.0 -verbose"
         );
+        told.address = Some(StaticAddress {
+            cidr: "10.0.0.2/8".parse().unwrap(),
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+        });
+        assert!(arguments(&told).contains(" -ip 10.0.0.2 -mask 255.0.0.0 -gateway 10.0.0.1 "));
+    }
+
+    #[test]
+    fn the_kernel_is_never_told_zero_mhz() {
+        let told = Facts {
+            tsc_khz: 0,
+            ..facts(())
+        };
+        assert_eq!(arguments(&told), "-freq 1 env=HERMITAGE_BOOT=0x1000,2");
     }
 
     fn tree(regions: u64) -> Vec<u8> {
@@ -190,14 +247,7 @@ mod tests {
             start: index << 32,
             end: (index << 32) + 4096,
         });
-        build(Facts {
-            memory,
-            boot_config: (0x1000, 2),
-            tsc_khz: 1,
-            verbose: false,
-            seed: &[7; SEED],
-            rsdp: 0xf_5ad0,
-        })
+        build(facts(memory))
     }
 
     #[test]

@@ -89,6 +89,7 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
         boot_config: (handoff::keep_boot_config(&command.encoded), command.encoded.len()),
         tsc_khz,
         verbose: command.config.verbose,
+        address: command.config.address,
         seed: &entropy::seed()?,
         rsdp: rsdp.ok_or(Error::NoAcpi)?,
     });
