@@ -6,10 +6,13 @@ use std::fmt;
 use std::fs;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 
 /// What the user asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AcceleratorChoice {
     /// KVM where it works, else TCG.
     #[default]

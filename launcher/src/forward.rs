@@ -9,7 +9,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::str::FromStr;
 
 use crate::error::Error;
-use crate::units::ParseError;
+use crate::units::{ParseError, serialized_as_text};
+
+serialized_as_text!(Forward);
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hermitage_boot::BootConfig;
 use hermitage_boot::config::split_command_line;
+use serde::{Deserialize, Serialize};
 
 use crate::accelerator::{Accelerator, AcceleratorChoice};
 use crate::error::Error;
@@ -11,7 +12,8 @@ use crate::forward::{Forward, refuse_clashes};
 use crate::units::{Cpus, InstanceName, MacAddress, Memory, Variable};
 
 /// How a guest is connected. More follow: tap, bridge, vhost, a rootless LAN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// QEMU's user network: a NAT of its own for each guest; needs no rights.
     #[default]
@@ -19,7 +21,8 @@ pub enum Network {
 }
 
 /// The way into the image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Entry {
     /// QEMU loads the image's loader itself.
     #[default]
@@ -47,7 +50,10 @@ pub struct Host {
 }
 
 /// What a user asks for. Each field is valid by itself.
-#[derive(Clone, Debug)]
+///
+/// It is kept in `instance.json`, so that a stopped instance can be started again. A field that is added later has
+/// `#[serde(default)]`: the instances that exist do not say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRequest {
     /// The image's file.
     pub image: PathBuf,
@@ -211,6 +217,22 @@ mod tests {
 
     fn plan(request: &RunRequest, default: Option<&BootConfig>) -> Result<MachineSpec, Error> {
         MachineSpec::new(request, default, HOST)
+    }
+
+    #[test]
+    fn a_request_is_read_back_as_it_was_kept() {
+        let request = RunRequest {
+            mac: Some("A2:13:15:00:80:02".parse().unwrap()),
+            command: Some("kv 'a b'".to_owned()),
+            environment: vec!["A=b=c".parse().unwrap()],
+            forwards: vec!["9000:80/udp".parse().unwrap()],
+            ..request()
+        };
+        let kept = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<RunRequest>(&kept).unwrap(), request);
+        let changed = kept.replace("a2:13", "a3:13");
+        let error = serde_json::from_str::<RunRequest>(&changed).unwrap_err();
+        assert!(error.to_string().contains("multicast"), "{error}");
     }
 
     #[test]

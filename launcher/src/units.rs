@@ -27,6 +27,27 @@ impl ParseError {
     }
 }
 
+/// Serializes types as the text that a user writes for them, and reads them with the same checks.
+macro_rules! serialized_as_text {
+    ($($type:ty),+) => {$(
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+pub(crate) use serialized_as_text;
+
+serialized_as_text!(Memory, Cpus, MacAddress, InstanceName, Variable);
+
 /// Memory of a guest, in whole MiB (QEMU's own unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory {
@@ -261,6 +282,12 @@ impl FromStr for Variable {
                 name_length,
             }),
         }
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.entry)
     }
 }
 

@@ -1,13 +1,23 @@
-//! The control channel: lines of ASCII that a guest writes to its second serial port.
+//! The control channel: lines of ASCII on the guest's second serial port.
+//!
+//! What a guest writes is a [`Record`]:
 //!
 //! | line | meaning |
 //! | --- | --- |
 //! | `khz <n>` | the guest counts time at `n` kHz (time-stamp counter) |
 //! | `mark <name> <tsc>` | the guest reached `name` when its time-stamp counter showed `tsc` |
 //! | `address <a.b.c.d>/<prefix>` | the guest's network card has this address now, leased or given |
+//! | `hears <request>` | from now on the guest acts on this request |
 //! | `end <reason> <code> <detail>` | the guest ends; the last such line counts |
 //!
-//! Lines that are none of these are to be ignored: a newer guest may say more.
+//! What the launcher writes is a [`Request`]:
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `stop` | end in order, now: finish what is begun, then exit with a code of your own |
+//!
+//! A request that the guest has not said it hears is not made: nobody would wait for its answer in vain. Lines that are
+//! none of these are to be ignored, by either side: a newer one may say more.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -48,6 +58,8 @@ pub enum Record {
     },
     /// The address of the guest's network card; the last such line counts, as a lease may be followed by another.
     Address(Ipv4Cidr),
+    /// The guest acts on this request from now on.
+    Hears(Request),
     /// The guest ends.
     End(GuestEnd),
 }
@@ -58,8 +70,42 @@ impl fmt::Display for Record {
             Self::Khz(khz) => writeln!(f, "khz {khz}"),
             Self::Mark { name, tsc } => writeln!(f, "mark {name} {tsc}"),
             Self::Address(cidr) => writeln!(f, "address {cidr}"),
+            Self::Hears(request) => writeln!(f, "hears {}", request.word()),
             Self::End(end) => write_end(f, end.reason, end.code, &end.detail),
         }
+    }
+}
+
+/// What the launcher asks of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// End in order, now. Asked again, it means the same.
+    Stop,
+}
+
+impl Request {
+    /// All requests.
+    pub const ALL: [Self; 1] = [Self::Stop];
+
+    /// The word for it on the control channel.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+        }
+    }
+
+    /// Reads one line, with or without its newline. `None` if it is none of ours.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let word = line.trim_end_matches(['\r', '\n']);
+        Self::ALL.into_iter().find(|request| request.word() == word)
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.word())
     }
 }
 
@@ -122,6 +168,7 @@ impl Record {
                 })
             }
             "address" => Some(Self::Address(rest.parse().ok()?)),
+            "hears" => Some(Self::Hears(Request::parse(rest)?)),
             "end" => {
                 let mut parts = rest.splitn(3, ' ');
                 let word = parts.next()?;
@@ -160,6 +207,19 @@ mod tests {
         ] {
             assert_eq!(Record::parse(&record.to_string()), Some(record));
         }
+    }
+
+    #[test]
+    fn a_request_is_read_as_it_was_written_and_nothing_else_is_one() {
+        for request in Request::ALL {
+            assert_eq!(Request::parse(&request.to_string()), Some(request));
+            let record = Record::Hears(request);
+            assert_eq!(Record::parse(&record.to_string()), Some(record));
+        }
+        for line in ["", "\n", "stop now", "STOP", " stop"] {
+            assert_eq!(Request::parse(line), None, "{line:?}");
+        }
+        assert_eq!(Record::parse("hears nonsense"), None);
     }
 
     #[test]
