@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -14,14 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hermitage_disk::device::Slice;
 use hermitage_disk::layout::ROOT;
+use hermitage_disk::lock::{self, Lock};
 use hermitage_disk::qcow2::{Access, Qcow2};
 use hermitage_disk::table::Table;
 use hermitage_disk::{BlockDevice, Image, open_image};
 use hermitage_erofs::writer::{
     self, Base, Changes, Content as _, Durable, ItemKind, Obstacle, Update, WriteAt,
 };
-use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::io::Errno;
 
 use crate::compose::ComposeError;
 use crate::event::{Event, Observer};
@@ -233,25 +231,12 @@ fn hash(sources: &mut Sources<'_>, number: usize) -> io::Result<blake3::Hash> {
     Ok(hasher.finalize())
 }
 
-/// Takes the lock that QEMU respects on an image, and takes itself on the images that its machines use: a record lock
-/// (`fcntl`) on the whole file. The system frees it when the process closes the file anywhere.
-fn lock(path: &Path) -> Result<File, ComposeError> {
-    let unusable = |source: io::Error| ComposeError::Image {
-        path: path.to_owned(),
-        source: source.into(),
-    };
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(unusable)?;
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::AGAIN | Errno::ACCESS) => Err(ComposeError::InUse {
-            path: path.to_owned(),
-        }),
-        Err(errno) => Err(unusable(errno.into())),
-    }
+/// Takes the lock of one who changes the image.
+fn lock(path: &Path) -> Result<Lock, ComposeError> {
+    lock::exclude(path).map_err(|error| match error {
+        hermitage_disk::Error::InUse { path } => ComposeError::InUse { path },
+        error => error.into(),
+    })
 }
 
 /// The root partition, and how much was written into it.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hermitage_disk::Access;
+use hermitage_disk::lock::{self, Lock};
 
 use crate::accelerator::{self, NoKvm};
 use crate::command_line::{CommandLine, Sockets, file};
@@ -19,6 +20,8 @@ use crate::spec::{Entry, Host, MachineSpec, RunRequest};
 #[derive(Debug)]
 pub struct Launch {
     image: PathBuf,
+    /// Nobody changes the image from here on: it keeps the loader that was read.
+    lock: Lock,
     loader: Vec<u8>,
     qemu: Qemu,
     spec: MachineSpec,
@@ -37,6 +40,7 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
     if !image.exists() {
         return Err(Error::NoImage(request.image.clone()));
     }
+    let lock = lock::share(&image)?;
     let disk = hermitage_disk::open_image(&image)?;
     let default = disk.boot_config()?;
     let host = Host {
@@ -50,6 +54,7 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
     };
     Ok(Launch {
         image,
+        lock,
         loader,
         qemu,
         spec,
@@ -101,7 +106,7 @@ impl Launch {
             }
             Entry::Disk => hermitage_disk::open_overlay(&disk, Access::Write)?.set_boot_config(&spec.boot)?,
         }
-        machine::start(self.qemu.program, spec, instance, Box::new(console))
+        machine::start(self.qemu.program, spec, instance, self.lock, Box::new(console))
     }
 }
 

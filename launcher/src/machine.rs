@@ -24,6 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hermitage_boot::Record;
+use hermitage_disk::lock::Lock;
 
 use crate::command_line::{CommandLine, Sockets, file};
 use crate::error::Error;
@@ -64,14 +65,16 @@ pub struct Machine {
     supervisor: Option<JoinHandle<()>>,
     /// Last, since fields are dropped in order: the folder goes when all that uses it is gone.
     instance: Instance,
+    _image: Lock,
 }
 
 /// Starts a machine: `program` with the command line that follows from `spec`, in the instance's folder, where
-/// its files lie ready.
+/// its files lie ready. The image's lock is held as long as the machine lives.
 pub(crate) fn start(
     program: PathBuf,
     spec: MachineSpec,
     instance: Instance,
+    image: Lock,
     console: Box<dyn Write + Send>,
 ) -> Result<Machine, Error> {
     let fault = |step| move |source| Error::Process { step, source };
@@ -113,6 +116,7 @@ pub(crate) fn start(
         shared,
         supervisor: Some(supervisor),
         instance,
+        _image: image,
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hermitage_boot::{GuestEnd, Reason};
-use hermitage_disk::Access;
+use hermitage_disk::{Access, lock};
 use launcher::{AcceleratorChoice, Entry, Error, Forward, GuestExit, Machine, RunRequest};
 use stand_in::Step;
 
@@ -98,6 +98,23 @@ fn no_path_is_too_long_or_too_strange() {
         let machine = start(&root, &request(&image, "a", entry), io::sink());
         assert_eq!(ended(&machine).code(), 0, "{entry:?}");
     }
+}
+
+#[test]
+fn nobody_else_changes_an_image_from_the_plan_to_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Halt]);
+    let in_use = || matches!(lock::exclude(&image), Err(hermitage_disk::Error::InUse { .. }));
+    let requests = ["a", "b"].map(|name| request(&image, name, Entry::Direct));
+    let launch = launcher::plan(&requests[0]).unwrap();
+    assert!(in_use());
+    let first = launch.start(root.path(), io::sink()).unwrap();
+    let second = start(root.path(), &requests[1], io::sink());
+    first.kill();
+    drop(first);
+    assert!(in_use());
+    drop(second);
+    let _lock = lock::exclude(&image).unwrap();
 }
 
 #[test]

@@ -89,13 +89,25 @@ pub enum Error {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// Somebody runs the image.
+    #[error("`{}` is in use", path.display())]
+    InUse {
+        /// The image.
+        path: PathBuf,
+    },
+    /// Somebody keeps the image to himself.
+    #[error("`{}` is being changed by another process", path.display())]
+    BeingChanged {
+        /// The image.
+        path: PathBuf,
+    },
     /// The boot configuration is one that a guest cannot take.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// Reading or writing failed.
     #[error("cannot {action} `{}`", path.display())]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `lock`.
         action: &'static str,
         /// The image.
         path: PathBuf,
@@ -120,6 +132,7 @@ impl Error {
                 "make it independent: `qemu-img convert -O qcow2 {0} {0}.new`",
                 path.display()
             )),
+            Self::BeingChanged { .. } => Some("try again when that has ended".to_owned()),
             _ => None,
         }
     }
