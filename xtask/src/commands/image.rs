@@ -12,7 +12,7 @@ use builder::inspect::{InspectError, Opened, copy, info, shown, verify};
 use clap::{Subcommand, ValueEnum};
 use hermitage_erofs::format::Kind;
 
-use crate::commands::run::find_image;
+use crate::commands::run::request::find_image;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::Progress;

@@ -1,25 +1,19 @@
-//! `cargo xtask run`.
+//! `cargo xtask run`. What is to run is read from the command line by [`request`].
 
-use std::fs;
+pub(crate) mod request;
+
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use clap::ValueEnum;
 use hermitage_boot::Reason;
-use launcher::units::Variable;
-use launcher::{
-    AcceleratorChoice, Cpus, Entry, Forward, GuestExit, InstanceName, MacAddress, Machine, Memory, Network,
-    RunRequest,
-};
+use launcher::{Forward, GuestExit, InstanceName, Machine, RunRequest};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
-use crate::workspace;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -31,82 +25,16 @@ Examples:
 The exit code is the guest's own; 101 after a panic, 134 after an abort, 137 out of memory, 139 after a fault, \
 127 if the image has no such role, 126 if it cannot be started, 125 if the launcher cannot start or watch it.")]
 pub(crate) struct Args {
-    /// Image: the name of a composed one, or a path; with --image, the instance's name
-    #[arg(value_name = "IMAGE", required_unless_present = "image")]
-    first: Option<String>,
-
-    /// Name of the instance [default: the image's name]
-    #[arg(value_name = "NAME", conflicts_with = "name")]
-    second: Option<String>,
-
-    /// Image: the name of a composed one, or a path
-    #[arg(short, long, value_name = "IMAGE")]
-    image: Option<String>,
-
-    /// Name of the instance
-    #[arg(long)]
-    name: Option<InstanceName>,
-
-    /// Memory, such as 200M or 1G
-    #[arg(short, long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
-    memory: Memory,
-
-    /// Number of virtual CPUs
-    #[arg(short, long, value_name = "N", default_value_t = Cpus::ONE)]
-    cpus: Cpus,
-
-    /// MAC address [default: derived from the instance's name]
-    #[arg(long, value_name = "ADDRESS")]
-    mac: Option<MacAddress>,
-
-    /// Command: a role of the image and its arguments, split by shell rules [default: the image's own]
-    #[arg(short = 'e', long, value_name = "COMMAND")]
-    command: Option<String>,
-
-    /// Environment variable, added to the image's own or in place of it
-    #[arg(long, value_name = "NAME=VALUE")]
-    env: Vec<Variable>,
-
-    /// Network; `user` is a NAT of its own for each guest and needs no rights
-    #[arg(short, long, default_value = "user", value_parser = parse_network)]
-    network: Network,
-
-    /// Forward a port of this host, 127.0.0.1 unless an address is given; host port 0 is any free one
-    #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
-    forward: Vec<Forward>,
-
-    /// Way into the image: loaded by QEMU directly, or booted from the disk by the BIOS
-    #[arg(long, value_enum, default_value_t)]
-    entry: EntryName,
-
-    /// Accelerator: auto is KVM where it works, else TCG
-    #[arg(long, value_enum, default_value_t)]
-    accel: AcceleratorName,
+    #[command(flatten)]
+    request: request::Flags,
 
     /// Print QEMU's command line, and run nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// The ways in, as the command line names them.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum EntryName {
-    #[default]
-    Direct,
-    Disk,
-}
-
-/// The accelerators, as the command line names them.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum AcceleratorName {
-    #[default]
-    Auto,
-    Kvm,
-    Tcg,
-}
-
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    let request = request(args, printer)?;
+    let request = args.request.read(printer)?;
     let launch = launcher::plan(&request)?;
     if args.dry_run {
         printer.data(&format!("{}\n", launch.command_line()));
@@ -131,7 +59,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         .spec()
         .forwards
         .iter()
-        .filter(|forward| is_chosen(args, forward))
+        .filter(|forward| is_chosen(&request, forward))
     {
         printer.note(&format!("forwarding {forward}"));
     }
@@ -177,85 +105,8 @@ fn stop_on_signal(signals: &mut Signals, machine: &Machine) -> Option<i32> {
 }
 
 /// Whether the user left the choice of this forward's port to us, and so does not know it yet.
-fn is_chosen(args: &Args, forward: &Forward) -> bool {
-    !args.forward.contains(forward)
-}
-
-fn request(args: &Args, printer: &Printer) -> Result<RunRequest, Failure> {
-    let (image, name) = match (&args.image, &args.first, &args.second) {
-        (Some(image), name, None) => (image, name.as_ref()),
-        (None, Some(image), name) => (image, name.as_ref()),
-        _ => return Err(Failure::Usage("the image is given twice".to_owned())),
-    };
-    let (image, default_name) = find_image(image)?;
-    let name = match (&args.name, name) {
-        (Some(name), None) => name.clone(),
-        (None, Some(name)) => parse_name(name)?,
-        (None, None) => parse_name(&default_name)?,
-        (Some(_), Some(_)) => return Err(Failure::Usage("the instance's name is given twice".to_owned())),
-    };
-    Ok(RunRequest {
-        memory: args.memory,
-        cpus: args.cpus,
-        mac: args.mac,
-        command: args.command.clone(),
-        environment: args.env.clone(),
-        network: args.network,
-        forwards: args.forward.clone(),
-        entry: match args.entry {
-            EntryName::Direct => Entry::Direct,
-            EntryName::Disk => Entry::Disk,
-        },
-        accelerator: match args.accel {
-            AcceleratorName::Auto => AcceleratorChoice::Auto,
-            AcceleratorName::Kvm => AcceleratorChoice::Kvm,
-            AcceleratorName::Tcg => AcceleratorChoice::Tcg,
-        },
-        verbose: printer.verbosity() == Verbosity::Verbose,
-        ..RunRequest::new(image, name)
-    })
-}
-
-fn parse_network(text: &str) -> Result<Network, &'static str> {
-    match text {
-        "user" => Ok(Network::User),
-        "tap" | "bridge" | "vhost" | "lan" => Err("this network is not available yet; `user` is"),
-        _ => Err("there is no such network; `user` is one"),
-    }
-}
-
-fn parse_name(text: &str) -> Result<InstanceName, Failure> {
-    text.parse()
-        .map_err(|error: launcher::units::ParseError| Failure::Usage(error.to_string()))
-}
-
-/// The image's file, and the name that an instance of it has unless another is given.
-pub(crate) fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
-    let path = Path::new(image);
-    if image.contains('/') || path.extension().is_some_and(|extension| extension == "qcow2") {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        return Ok((path.to_owned(), name.into_owned()));
-    }
-    let images = workspace::root().join("images");
-    let path = images.join(image).join(image).with_extension("qcow2");
-    if path.exists() {
-        return Ok((path, image.to_owned()));
-    }
-    Err(Failure::NoImage {
-        name: image.to_owned(),
-        composed: composed(&images),
-    })
-}
-
-/// Names of the images that were composed.
-fn composed(images: &Path) -> Vec<String> {
-    let entries = fs::read_dir(images).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| images.join(name).join(name).with_extension("qcow2").exists())
-        .collect();
-    names.sort_unstable();
-    names
+fn is_chosen(request: &RunRequest, forward: &Forward) -> bool {
+    !request.forwards.contains(forward)
 }
 
 /// The console on our stdout: byte for byte, or with times for who asked for more.
