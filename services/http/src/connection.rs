@@ -1,19 +1,20 @@
 //! One connection: bytes to requests, replies to bytes.
 //!
 //! ```text
-//! read head -> read body -> reply -+-> read head ...     keep-alive, pipelined requests included
-//!     |            |               `-> close             `connection: close`, HTTP/1.0
-//!     |            `-> refuse (400, 413, 501), linger, close
-//!     `-> refuse (400, 431), linger, close
+//! read head -> handler, which reads the body -> reply -+-> read head ...   keep-alive, pipelined requests included
+//!     |            |                                   |-> close           `connection: close`, HTTP/1.0
+//!     |            |                                   `-> linger, close   the handler left some of the body
+//!     |            `-> refuse (400, 413, 431), linger, close
+//!     `-> refuse (400, 431, 501), linger, close
 //! ```
 //! Failure paths: the client goes away or falls silent (the connection is dropped without a reply); the handler
 //! cannot fail, it returns a reply.
 
 use std::io::{self, Read, Write};
-use std::mem;
 use std::time::Duration;
 
-use crate::message::{Method, Reply, Request};
+use crate::body::{self, Body, Framing, Source};
+use crate::message::{Method, Payload, Reply, Request};
 
 /// Most bytes of a request's line and header fields. Twice what browsers send; the same as nginx's default.
 pub const MAX_HEAD: usize = 8 * 1024;
@@ -25,8 +26,12 @@ const MAX_FIELDS: usize = 100;
 /// the reply and not a reset.
 const MAX_LINGER: usize = 256 * 1024;
 
-/// Most bytes of the line that starts a chunk: 16 hexadecimal digits and a short extension.
-const MAX_CHUNK_LINE: usize = 256;
+/// Replies up to this size go out in one write: one segment on the wire, one exit from the guest. The bytes of a
+/// larger one are not copied for that.
+const ONE_WRITE: usize = 16 * 1024;
+
+/// How much of a streamed reply is held at a time.
+const PIECE: usize = 32 * 1024;
 
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +45,7 @@ pub struct Limits {
 }
 
 /// Why a connection ends before its client closed it.
-enum Ending {
+pub(crate) enum Ending {
     /// The client is gone, or silent for too long: nobody hears a reply.
     Gone,
     /// The request is refused with this reply; where the next one starts is not known.
@@ -54,38 +59,53 @@ impl From<io::Error> for Ending {
 }
 
 /// Serves the requests of one connection until it ends.
-pub fn serve<S: Read + Write>(stream: S, limits: Limits, handler: impl Fn(&Request) -> Reply) {
+pub fn serve<S: Read + Write>(stream: S, limits: Limits, handler: impl Fn(Request, &mut Body<'_>) -> Reply) {
     let mut connection = Connection {
         stream,
-        limits,
         unread: Vec::new(),
     };
     loop {
-        let (request, manner) = match connection.request() {
-            Ok(Some(next)) => next,
+        let head = match connection.head() {
+            Ok(Some(head)) => head,
             Ok(None) | Err(Ending::Gone) => return,
-            Err(Ending::Refused(reply)) => return connection.refuse(&reply),
+            Err(Ending::Refused(reply)) => return connection.refuse(reply),
         };
-        let reply = handler(&request).encode(manner.head_only, manner.last);
-        if connection.send(&reply).is_err() || manner.last {
+        if matches!(head.framing, Framing::Length(length) if length > limits.body) {
+            return connection.refuse(body::too_large(limits.body));
+        }
+        let mut body = Body::new(&mut connection, head.framing, limits.body, head.expects_continue);
+        let reply = handler(head.request, &mut body);
+        let whole = body.skip_to_end();
+        match body.into_failure() {
+            Some(Ending::Gone) => return,
+            Some(Ending::Refused(reply)) => return connection.refuse(reply),
+            None => {}
+        }
+        let manner = Manner {
+            last: head.manner.last || !whole,
+            ..head.manner
+        };
+        if connection.reply(reply, manner).is_err() {
+            return;
+        }
+        if !whole {
+            return connection.linger();
+        }
+        if manner.last {
             return;
         }
     }
 }
 
 /// How a request wants to be answered.
+#[derive(Clone, Copy)]
 struct Manner {
     /// It was `HEAD`.
     head_only: bool,
     /// The connection ends with the reply.
     last: bool,
-}
-
-/// How long a body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    Length(usize),
-    Chunked,
+    /// The client knows chunks (HTTP/1.1).
+    chunks: bool,
 }
 
 /// The part of a request before its body.
@@ -99,18 +119,43 @@ struct Head {
 
 struct Connection<S> {
     stream: S,
-    limits: Limits,
     /// Bytes that came in and belong to no request yet; at most `MAX_HEAD` and one read.
     unread: Vec<u8>,
 }
 
+impl<S: Read + Write> Source for Connection<S> {
+    fn unread(&mut self) -> &mut Vec<u8> {
+        &mut self.unread
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 4096];
+        let read = self.read(&mut buffer)?;
+        self.unread.extend_from_slice(&buffer[..read]);
+        Ok(read)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn send_continue(&mut self) -> io::Result<()> {
+        self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    }
+}
+
 impl<S: Read + Write> Connection<S> {
-    /// The next request; `None` when the client closed the connection between two.
-    fn request(&mut self) -> Result<Option<(Request, Manner)>, Ending> {
-        let head = loop {
+    /// The head of the next request; `None` when the client closed the connection between two.
+    fn head(&mut self) -> Result<Option<Head>, Ending> {
+        loop {
             if let Some((head, length)) = parse_head(&self.unread)? {
                 self.unread.drain(..length);
-                break head;
+                return Ok(Some(head));
             }
             if self.unread.len() >= MAX_HEAD {
                 return Err(refused(431, "request header is too large"));
@@ -118,113 +163,80 @@ impl<S: Read + Write> Connection<S> {
             if self.fill()? == 0 {
                 return Ok(None);
             }
-        };
-        let mut request = head.request;
-        if head.framing != Framing::Length(0) {
-            if matches!(head.framing, Framing::Length(length) if length > self.limits.body) {
-                return Err(self.body_too_large());
-            }
-            if head.expects_continue {
-                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            }
-            request.body = match head.framing {
-                Framing::Length(length) => self.take(length)?,
-                Framing::Chunked => self.chunked_body()?,
-            };
-        }
-        Ok(Some((request, head.manner)))
-    }
-
-    fn chunked_body(&mut self) -> Result<Vec<u8>, Ending> {
-        let mut body = Vec::new();
-        loop {
-            let size = loop {
-                match httparse::parse_chunk_size(&self.unread) {
-                    Ok(httparse::Status::Complete((start, size))) => {
-                        self.unread.drain(..start);
-                        break size;
-                    }
-                    Ok(httparse::Status::Partial) if self.unread.len() < MAX_CHUNK_LINE => {
-                        self.fill_more()?;
-                    }
-                    Ok(httparse::Status::Partial) | Err(_) => return Err(refused(400, "malformed chunk")),
-                }
-            };
-            let room = self.limits.body - body.len();
-            match usize::try_from(size) {
-                Ok(0) => break,
-                Ok(size) if size <= room => body.append(&mut self.take(size)?),
-                _ => return Err(self.body_too_large()),
-            }
-            if self.take(2)? != b"\r\n" {
-                return Err(refused(400, "malformed chunk"));
-            }
-        }
-        // Trailer fields, which nobody asked for, end with an empty line.
-        loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                return Ok(body);
-            }
         }
     }
 
-    /// The next line without its CRLF.
-    fn line(&mut self) -> Result<Vec<u8>, Ending> {
-        loop {
-            if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\r\n") {
-                let mut line = self.take(end + 2)?;
-                line.truncate(end);
-                return Ok(line);
-            }
-            if self.unread.len() >= MAX_HEAD {
-                return Err(refused(431, "request trailer is too large"));
-            }
-            self.fill_more()?;
-        }
-    }
-
-    /// The next `length` bytes. The caller checked `length`; memory grows with what really came in.
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, Ending> {
-        while self.unread.len() < length {
-            self.fill_more()?;
-        }
-        let rest = self.unread.split_off(length);
-        Ok(mem::replace(&mut self.unread, rest))
-    }
-
-    fn fill_more(&mut self) -> Result<(), Ending> {
-        match self.fill()? {
-            0 => Err(Ending::Gone),
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads once; 0 is the end of what the client sends.
-    fn fill(&mut self) -> io::Result<usize> {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(read) => {
-                    self.unread.extend_from_slice(&buffer[..read]);
-                    return Ok(read);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// One write for a whole reply: one segment on the wire, one exit from the guest.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)?;
         self.stream.flush()
     }
 
-    fn refuse(&mut self, reply: &Reply) {
-        if self.send(&reply.encode(false, true)).is_err() {
-            return;
+    fn reply(&mut self, reply: Reply, mut manner: Manner) -> io::Result<()> {
+        // Without chunks, the end of the connection is the end of a reply whose length is not known.
+        let chunked = reply.body.length().is_none() && manner.chunks;
+        manner.last |= reply.body.length().is_none() && !chunked;
+        let mut head = reply.encode_head(chunked, manner.last);
+        if manner.head_only {
+            return self.send(&head);
         }
+        match reply.body {
+            Payload::Bytes(bytes) if bytes.len() <= ONE_WRITE => {
+                head.extend_from_slice(&bytes);
+                self.send(&head)
+            }
+            Payload::Bytes(bytes) => {
+                self.stream.write_all(&head)?;
+                self.send(&bytes)
+            }
+            Payload::Stream { length, source } => {
+                self.stream.write_all(&head)?;
+                self.stream(source, length, chunked)
+            }
+        }
+    }
+
+    /// Sends a stream to its end. One that is shorter than it said, or fails, ends the connection: the client sees
+    /// that something is missing.
+    fn stream(&mut self, mut source: impl Read, length: Option<u64>, chunked: bool) -> io::Result<()> {
+        let mut left = length.unwrap_or(u64::MAX);
+        let mut piece = vec![0; PIECE];
+        while left > 0 {
+            let most = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+            let read = match source.read(&mut piece[..most]) {
+                Ok(0) if length.is_some() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            left -= read as u64;
+            if chunked {
+                self.stream.write_all(format!("{read:x}\r\n").as_bytes())?;
+                self.stream.write_all(&piece[..read])?;
+                self.stream.write_all(b"\r\n")?;
+            } else {
+                self.stream.write_all(&piece[..read])?;
+            }
+        }
+        if chunked {
+            self.stream.write_all(b"0\r\n\r\n")?;
+        }
+        self.stream.flush()
+    }
+
+    fn refuse(&mut self, reply: Reply) {
+        let manner = Manner {
+            head_only: false,
+            last: true,
+            chunks: false,
+        };
+        if self.reply(reply, manner).is_ok() {
+            self.linger();
+        }
+    }
+
+    /// Drops what the client still sends, within a bound.
+    fn linger(&mut self) {
         let mut lingered = 0;
         while lingered < MAX_LINGER {
             self.unread.clear();
@@ -233,10 +245,6 @@ impl<S: Read + Write> Connection<S> {
                 Ok(0) | Err(_) => return,
             }
         }
-    }
-
-    fn body_too_large(&self) -> Ending {
-        refused(413, format!("body is larger than {} bytes", self.limits.body))
     }
 }
 
@@ -253,6 +261,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Ending> {
     let method = parsed.method.unwrap_or_default();
     let (path, query) = split_target(parsed.path.unwrap_or_default());
     let mut content_type = String::new();
+    let mut boundary = None;
     let mut content_length = None;
     let mut chunked = false;
     let mut expects_continue = false;
@@ -260,7 +269,11 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Ending> {
     for field in parsed.headers.iter() {
         let value = String::from_utf8_lossy(field.value).trim().to_ascii_lowercase();
         match field.name.to_ascii_lowercase().as_str() {
-            "content-type" => content_type = media_type(&value),
+            "content-type" => {
+                content_type = media_type(&value);
+                // As it was sent: a boundary has upper and lower case.
+                boundary = parse_boundary(&String::from_utf8_lossy(field.value));
+            }
             "content-length" => {
                 let length = parse_length(&value).ok_or_else(|| refused(400, "malformed content-length"))?;
                 if content_length.is_some_and(|other| other != length) {
@@ -291,11 +304,13 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Ending> {
             path,
             query,
             content_type,
+            boundary,
             body: Vec::new(),
         },
         manner: Manner {
             head_only: method == "HEAD",
             last,
+            chunks: parsed.version == Some(1),
         },
         framing,
         expects_continue,
@@ -319,6 +334,18 @@ fn media_type(value: &str) -> String {
     value.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
+/// The parameter `boundary` of a content type.
+fn parse_boundary(value: &str) -> Option<String> {
+    let mut parameters = value.split(';').skip(1);
+    let boundary = parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("boundary")
+            .then(|| value.trim().trim_matches('"'))
+    })?;
+    (!boundary.is_empty()).then(|| boundary.to_owned())
+}
+
 /// Digits alone: `usize::from_str` takes a sign, too. What does not fit is larger than any limit.
 fn parse_length(value: &str) -> Option<usize> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -327,6 +354,7 @@ fn parse_length(value: &str) -> Option<usize> {
     Some(value.parse().unwrap_or(usize::MAX))
 }
 
-fn refused(status: u16, text: impl Into<std::borrow::Cow<'static, str>>) -> Ending {
+/// The request is refused with this status and text.
+pub(crate) fn refused(status: u16, text: impl Into<std::borrow::Cow<'static, str>>) -> Ending {
     Ending::Refused(Reply::text(status, text))
 }

@@ -7,14 +7,19 @@
 //!
 //! - [`message`]: requests and replies as values;
 //! - [`connection`]: bytes of a connection to requests, replies to bytes;
+//! - [`body`]: the body of a request, read while it comes in;
+//! - [`multipart`]: the parts of a form's body, one after the other, without holding them;
 //! - [`server`]: the listener and its threads.
 //!
 //! Start reading at [`server::serve`].
 
+pub mod body;
 pub mod connection;
 pub mod message;
+pub mod multipart;
 pub mod server;
 
+pub use body::Body;
 pub use connection::Limits;
-pub use message::{Method, Reply, Request};
-pub use server::serve;
+pub use message::{Bytes, Method, Payload, Reply, Request};
+pub use server::{serve, serve_streams};

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
+use crate::body::Body;
 use crate::connection::{self, Limits};
 use crate::message::{Reply, Request};
 
@@ -17,7 +18,7 @@ use crate::message::{Reply, Request};
 /// without optimization; std's own choice of 1 MiB for a guest's threads would fill the guest's memory.
 const WORKER_STACK: usize = 128 * 1024;
 
-/// Serves connections until the listener fails.
+/// Serves connections until the listener fails; the handler gets requests with their whole body.
 ///
 /// # Errors
 /// What accepting a connection, or starting the first worker, failed with. A connection that its client gave up
@@ -25,6 +26,26 @@ const WORKER_STACK: usize = 128 * 1024;
 pub fn serve<H>(listener: &TcpListener, limits: Limits, handler: H) -> io::Result<()>
 where
     H: Fn(&Request) -> Reply + Send + Sync + 'static,
+{
+    serve_streams(listener, limits, move |mut request, body| {
+        match body.read_whole() {
+            Ok(whole) => {
+                request.body = whole;
+                handler(&request)
+            }
+            // Not sent: the connection answers for a body that it could not read.
+            Err(_) => Reply::text(400, "Body is not complete"),
+        }
+    })
+}
+
+/// Serves connections until the listener fails; the handler reads the body, or leaves it.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_streams<H>(listener: &TcpListener, limits: Limits, handler: H) -> io::Result<()>
+where
+    H: Fn(Request, &mut Body<'_>) -> Reply + Send + Sync + 'static,
 {
     let handler = Arc::new(handler);
     let (sender, receiver) = sync_channel::<TcpStream>(0);
@@ -59,7 +80,7 @@ fn work(
     receiver: &Mutex<Receiver<TcpStream>>,
     idle: &AtomicIsize,
     limits: Limits,
-    handler: impl Fn(&Request) -> Reply,
+    handler: impl Fn(Request, &mut Body<'_>) -> Reply,
 ) {
     loop {
         let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
