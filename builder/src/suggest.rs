@@ -4,17 +4,36 @@
 /// two swapped in a short word.
 const ALIKE: f64 = 0.8;
 
+/// Most names that are listed; whoever has more looks them up elsewhere.
+const MAX_LISTED: usize = 20;
+
+/// "did you mean", if one of `known` is like `word`.
+#[must_use]
+pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> Option<String> {
+    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate);
+    let known = known.iter().map(AsRef::as_ref);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) >= ALIKE).then(|| format!("did you mean `{best}`?"))
+}
+
 /// "did you mean", if one of `known` is like `word`; otherwise all of them. `None` if there are none.
 #[must_use]
 pub fn suggest<S: AsRef<str>>(word: &str, known: &[S]) -> Option<String> {
-    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate);
-    let known: Vec<_> = known.iter().map(AsRef::as_ref).collect();
-    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    if likeness(best) >= ALIKE {
-        return Some(format!("did you mean `{best}`?"));
+    if known.is_empty() {
+        return None;
     }
-    let all: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-    Some(format!("known are {}", all.join(", ")))
+    let all = || {
+        let listed = known.iter().take(MAX_LISTED);
+        let names: Vec<_> = listed.map(|name| format!("`{}`", name.as_ref())).collect();
+        let more = known.len().saturating_sub(MAX_LISTED);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        format!("known are {}{more}", names.join(", "))
+    };
+    Some(did_you_mean(word, known).unwrap_or_else(all))
 }
 
 #[cfg(test)]

@@ -27,6 +27,16 @@ pub enum Error {
         /// The image's file.
         image: PathBuf,
     },
+    /// The image has no such boot set.
+    #[error("image `{}` has no boot set `{name}`; it has {}", image.display(), named(known))]
+    NoBootSet {
+        /// The image's file.
+        image: PathBuf,
+        /// The name.
+        name: String,
+        /// Names of those that it has.
+        known: Vec<String>,
+    },
     /// A command of no words.
     #[error("the command is empty")]
     EmptyCommand,
@@ -140,6 +150,7 @@ impl Error {
             Self::Disk(error) => return error.hint(),
             Self::NoImage(_) => "compose it with `cargo xtask compose`",
             Self::NoCommand { .. } => "give a command: `-e 'ROLE ARGUMENTS...'`",
+            Self::NoBootSet { known, .. } if known.is_empty() => "give a command: `-e 'ROLE ARGUMENTS...'`",
             Self::EmptyCommand => "the first word of a command is the role, a program of the image",
             Self::Command { .. } => "close the quote, or escape it with a backslash",
             Self::PortInUse { .. } => "choose another port, or 0 for any free one",
@@ -154,5 +165,13 @@ impl Error {
     pub(crate) fn io(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { step, path, source }
+    }
+}
+
+/// The names of boot sets, for a message.
+fn named(sets: &[String]) -> String {
+    match sets {
+        [] => "none".to_owned(),
+        sets => format!("`{}`", sets.join("`, `")),
     }
 }

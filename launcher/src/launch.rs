@@ -14,7 +14,7 @@ use crate::forward::Forward;
 use crate::instance::Instance;
 use crate::machine::{self, Machine};
 use crate::qemu::Qemu;
-use crate::spec::{Entry, Host, MachineSpec, RunRequest};
+use crate::spec::{Entry, Host, MachineSpec, RunRequest, own_config};
 
 /// A machine that can be started.
 #[derive(Debug)]
@@ -42,12 +42,12 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
     }
     let lock = lock::share(&image)?;
     let disk = hermitage_disk::open_image(&image)?;
-    let default = disk.boot_config()?;
+    let own = own_config(request, disk.boot_config()?, disk.boot_sets()?)?;
     let host = Host {
         accelerator,
         has_qboot: qemu.has_qboot,
     };
-    let spec = MachineSpec::new(request, default.as_ref(), host)?;
+    let spec = MachineSpec::new(request, own.as_ref(), host)?;
     let loader = match spec.entry {
         Entry::Direct => disk.loader()?,
         Entry::Disk => Vec::new(),

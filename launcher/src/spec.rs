@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use hermitage_boot::BootConfig;
 use hermitage_boot::config::split_command_line;
+use hermitage_boot::{BootConfig, BootSets};
 use serde::{Deserialize, Serialize};
 
 use crate::accelerator::{Accelerator, AcceleratorChoice};
@@ -67,6 +67,9 @@ pub struct RunRequest {
     pub mac: Option<MacAddress>,
     /// Command line, split by shell rules; the image's own if `None`.
     pub command: Option<String>,
+    /// Name of the boot set whose command and environment are the image's own; its default if `None`.
+    #[serde(default)]
+    pub boot_set: Option<String>,
     /// Variables that are added to the image's environment, or replace those of the same name.
     pub environment: Vec<Variable>,
     /// Network.
@@ -96,6 +99,7 @@ impl RunRequest {
             cpus: Cpus::ONE,
             mac: None,
             command: None,
+            boot_set: None,
             environment: Vec::new(),
             network: Network::default(),
             forwards: Vec::new(),
@@ -161,6 +165,28 @@ impl MachineSpec {
             cpu_model: request.cpu_model.clone(),
             boot,
         })
+    }
+}
+
+/// What the image is started with by itself: the boot set that the request names, or else the default.
+///
+/// # Errors
+/// There is no such set.
+pub fn own_config(
+    request: &RunRequest,
+    default: Option<BootConfig>,
+    mut sets: BootSets,
+) -> Result<Option<BootConfig>, Error> {
+    let Some(name) = &request.boot_set else {
+        return Ok(default);
+    };
+    match sets.remove(name) {
+        Some(config) => Ok(Some(config)),
+        None => Err(Error::NoBootSet {
+            image: request.image.clone(),
+            name: name.clone(),
+            known: sets.into_keys().collect(),
+        }),
     }
 }
 
@@ -281,6 +307,40 @@ mod tests {
             boot.environment,
             [b"MODE=slow".to_vec(), b"PORT=81".to_vec(), b"PORTS=1".to_vec()]
         );
+    }
+
+    #[test]
+    fn a_command_beats_a_boot_set_which_beats_the_default() {
+        let sets = || BootSets::from([("debug".to_owned(), debug())]);
+        let own = |request: &RunRequest| own_config(request, Some(default()), sets()).unwrap();
+        assert_eq!(own(&request()), Some(default()));
+        let chosen = RunRequest {
+            boot_set: Some("debug".to_owned()),
+            environment: vec!["MODE=fast".parse().unwrap()],
+            ..request()
+        };
+        let boot = plan(&chosen, own(&chosen).as_ref()).unwrap().boot;
+        assert_eq!(boot.arguments, debug().arguments);
+        assert_eq!(boot.environment, [b"MODE=fast".to_vec()]);
+        let command = Some("db".to_owned());
+        let both = RunRequest { command, ..chosen };
+        let boot = plan(&both, own(&both).as_ref()).unwrap().boot;
+        assert_eq!(boot.arguments, [b"db".to_vec()]);
+        assert_eq!(boot.environment, [b"MODE=fast".to_vec()]);
+
+        let unknown = RunRequest {
+            boot_set: Some("debgu".to_owned()),
+            ..request()
+        };
+        let error = own_config(&unknown, Some(default()), sets()).unwrap_err();
+        assert!(matches!(error, Error::NoBootSet { known, .. } if known == ["debug"]));
+    }
+
+    fn debug() -> BootConfig {
+        BootConfig {
+            arguments: vec![b"kv".to_vec(), b"--debug".to_vec()],
+            ..BootConfig::default()
+        }
     }
 
     #[test]

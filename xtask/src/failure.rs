@@ -98,6 +98,9 @@ impl Failure {
             Self::InUse { .. } => {
                 Some("stop it, or compose without `--update`, which leaves the old image to it".to_owned())
             }
+            Self::Launcher(launcher::Error::NoBootSet { name, known, .. }) if !known.is_empty() => {
+                builder::suggest::did_you_mean(name, known)
+            }
             Self::Launcher(error) => error.hint(),
             Self::Host(error) => error.hint(),
             Self::Toolchain(error) => error.hint(),
@@ -112,6 +115,7 @@ fn launcher_code(error: &launcher::Error) -> u8 {
     use launcher::Error;
     match error {
         Error::NoCommand { .. }
+        | Error::NoBootSet { .. }
         | Error::EmptyCommand
         | Error::Command { .. }
         | Error::BootConfig(_)

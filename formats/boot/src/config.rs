@@ -39,7 +39,7 @@ const MAGIC: &[u8; 8] = b"HERMBOOT";
 /// Bytes of the header, before the records.
 pub const HEADER: usize = 20;
 
-const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+pub(crate) const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
 const TAG_ARGUMENT: u16 = 1;
 const TAG_ENVIRONMENT: u16 = 2;
@@ -78,6 +78,8 @@ pub enum EncodeError {
     TooManyArguments(usize),
     /// More than [`MAX_ENCODED`] bytes.
     TooLarge(usize),
+    /// More than [`MAX_SETS`](crate::sets::MAX_SETS) boot sets.
+    TooManySets(usize),
     /// A NUL byte in an argument or an environment entry, which C strings cannot carry. The entry's text is
     /// given, lossily.
     Nul(String),
@@ -96,6 +98,9 @@ impl fmt::Display for EncodeError {
                     f,
                     "arguments and environment need {n} bytes; a guest takes at most {MAX_ENCODED}"
                 )
+            }
+            Self::TooManySets(n) => {
+                write!(f, "{n} boot sets; an image has at most {}", crate::sets::MAX_SETS)
             }
             Self::Nul(text) => write!(f, "a NUL byte in `{}`", text.escape_debug()),
             Self::TooManyNameServers(n) => {
@@ -129,8 +134,10 @@ pub enum DecodeError {
     Checksum,
     /// A record that is malformed, or of a tag that this code does not know.
     Record(u16),
-    /// A limit is broken: arguments or size.
+    /// A limit is broken: arguments, boot sets or size.
     Limit,
+    /// Boot sets that are not as they are written: names out of order, more or fewer than said.
+    Sets,
 }
 
 impl fmt::Display for DecodeError {
@@ -143,6 +150,7 @@ impl fmt::Display for DecodeError {
             Self::Checksum => f.write_str("boot configuration is damaged: its checksum does not match"),
             Self::Record(tag) => write!(f, "boot configuration has a bad record, tag {tag}"),
             Self::Limit => f.write_str("boot configuration is larger than a guest takes"),
+            Self::Sets => f.write_str("boot sets are not in order"),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What is said between the launcher, the loader and the guest.
 //!
-//! This crate owns four small formats, and the names and addresses under which they are found:
+//! This crate owns five small formats, and the names and addresses under which they are found:
 //! - [`config`]: the boot configuration, what a guest is told at its start (arguments, environment, flags);
 //! - [`address`]: the addresses that a guest is given, and those that it tells;
+//! - [`sets`]: the commands that an image has by name;
 //! - [`control`]: the lines that a guest writes to its control channel (time marks, its address, how it ended);
 //! - [`end`]: how a guest can end, and the exit code that each end has;
 //! - [`seal`]: the checksum in a program's file.
@@ -18,11 +19,13 @@ pub mod config;
 pub mod control;
 pub mod end;
 pub mod seal;
+pub mod sets;
 
 pub use address::{Ipv4Cidr, StaticAddress};
 pub use config::BootConfig;
 pub use control::Record;
 pub use end::{GuestEnd, Reason};
+pub use sets::BootSets;
 
 /// Name of the fw_cfg file that carries an encoded [`BootConfig`] (QEMU, `docs/specs/fw_cfg`: user files
 /// live under `opt/`, then a reverse domain name of their owner).

@@ -6,8 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hermitage_boot::BootConfig;
 use hermitage_boot::config::DecodeError;
+use hermitage_boot::{BootConfig, BootSets, sets};
 use hermitage_erofs::reader::FileSystem;
 
 use crate::boot_code;
@@ -106,6 +106,18 @@ impl Image {
                 source,
             }),
         }
+    }
+
+    /// The commands that an image has by name. An overlay may have its instance's configuration over them: ask the
+    /// image that it stands on.
+    ///
+    /// # Errors
+    /// As [`Image::boot_config`].
+    pub fn boot_sets(&self) -> Result<BootSets, Error> {
+        sets::decode(&self.read_partition(&BOOT_CONFIG)?).map_err(|source| Error::BootConfig {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Writes the boot configuration, into an overlay that was opened for writing.

@@ -48,6 +48,10 @@ pub(crate) struct Flags {
     #[arg(short = 'e', long, value_name = "COMMAND")]
     command: Option<String>,
 
+    /// Boot set: one of the commands that the image has by name, with its environment [default: the image's own]
+    #[arg(long, value_name = "SET")]
+    boot: Option<String>,
+
     /// Environment variable, added to the image's own or in place of it
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<Variable>,
@@ -108,6 +112,7 @@ impl Flags {
             cpus: self.cpus,
             mac: self.mac,
             command: self.command.clone(),
+            boot_set: self.boot.clone(),
             environment: self.env.clone(),
             network: self.network,
             forwards: self.forward.clone(),
