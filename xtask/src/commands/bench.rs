@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements that print a table.
 
 mod boot;
+mod compose;
 mod linux;
 mod probe;
 mod smallest;
@@ -14,8 +15,9 @@ use crate::printer::Printer;
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  cargo xtask bench boot --runs 21")]
+Examples:
+  cargo xtask bench boot --runs 21
+  cargo xtask bench compose --large --plot docs/compose")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -26,10 +28,17 @@ pub(crate) struct Args {
 enum What {
     /// Launch of QEMU to the first answer over HTTP, beside Linux on the same machine
     Boot(boot::Args),
+    /// Composition and updates, beside the tools of file systems
+    Compose(compose::Args),
+    /// What `compose` measures in a process of its own
+    #[command(hide = true)]
+    ComposeStep(compose::step::Args),
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     match &args.what {
         What::Boot(args) => boot::run(args, printer),
+        What::Compose(args) => compose::run(args, printer),
+        What::ComposeStep(args) => compose::step::run(args, printer),
     }
 }
