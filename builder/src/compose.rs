@@ -1,4 +1,4 @@
-//! Composition: a manifest, what was compiled for it, and the loader become an image file.
+//! Composition: packages, what was compiled for them, and the loader become an image file.
 //!
 //! The image is written under a temporary name, put on disk, then renamed: whoever opens
 //! `images/<name>/<name>.qcow2` sees the old image or the new one, whenever composition is stopped. What a
@@ -8,31 +8,27 @@
 //! It does not compile anything. Start at [`compose`].
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use hermitage_boot::BootConfig;
 use hermitage_disk::BlockDevice;
 use hermitage_disk::layout::SECTOR;
 use hermitage_disk::qcow2::Qcow2;
 
 use crate::cache::{CacheError, Lock, Staged};
 use crate::event::{Event, Observer, Outcome, Stage};
+use crate::gather::{GatherError, gather};
 use crate::image::{Boot, DiskPlan, ImageError, LoaderArtifacts};
 use crate::index::Index;
-use crate::manifest::{Command, FileRule, Manifest};
-use crate::tree::{Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, PathError, Stat, Tree};
+use crate::resolve::Resolution;
 use crate::update::{self, Updated};
 
 /// What is composed, and from what.
 pub struct ComposeRequest<'a> {
-    /// The package.
-    pub manifest: &'a Manifest,
+    /// The packages.
+    pub resolution: &'a Resolution,
     /// The folder that holds a folder for each image, `images`.
     pub out_dir: &'a Path,
     /// The loader.
@@ -76,33 +72,9 @@ pub struct ComposeReport {
 /// Why an image cannot be composed.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
-    /// Two things bring the same path.
+    /// What is to be in the image cannot be gathered.
     #[error(transparent)]
-    Collision(#[from] Collision),
-    /// A path that cannot be in an image.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// No program was compiled for a role.
-    #[error("no program for the role `{0}`")]
-    NoBinary(String),
-    /// A source cannot be looked at.
-    #[error("cannot read `{}`, a source of {origin}", path.display())]
-    Source {
-        /// The file or folder.
-        path: PathBuf,
-        /// What needs it.
-        origin: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A source is no file, folder or symbolic link.
-    #[error("`{}`, a source of {origin}, is a device, a pipe or a socket", path.display())]
-    SpecialFile {
-        /// The file.
-        path: PathBuf,
-        /// What needs it.
-        origin: String,
-    },
+    Gather(#[from] GatherError),
     /// The image cannot be written.
     #[error("cannot compose `{}`", path.display())]
     Image {
@@ -130,9 +102,7 @@ impl ComposeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Collision(_) => {
-                Some("remove one of them from the manifest, or move it elsewhere".to_owned())
-            }
+            Self::Gather(error) => error.hint(),
             Self::InUse { .. } => Some(
                 "stop what runs on it, or compose without `--update`, which leaves the old image to it"
                     .to_owned(),
@@ -159,7 +129,8 @@ fn compose_on<D: BlockDevice>(
     wrap: impl Fn(Qcow2) -> D,
 ) -> Result<ComposeReport, ComposeError> {
     let begin = Instant::now();
-    let name = &request.manifest.name;
+    let package = request.resolution.package();
+    let name = &package.name;
     let started = |stage| Event::Started {
         stage,
         subject: name.to_string(),
@@ -172,7 +143,7 @@ fn compose_on<D: BlockDevice>(
 
     observer.event(&started(Stage::Tree));
     let gathered = SystemTime::now();
-    let tree = &gather(request)?;
+    let tree = &gather(request.resolution.packages(), request.binaries)?;
     observer.event(&finished(Stage::Tree));
 
     observer.event(&started(Stage::Image));
@@ -181,9 +152,8 @@ fn compose_on<D: BlockDevice>(
         path: path.clone(),
         source,
     };
-    let default = request.manifest.default.as_ref().map(boot_config);
-    let boot = &Boot::new(request.loader, default).map_err(in_image)?;
-    let size = request.manifest.size;
+    let boot = &Boot::new(request.loader, request.resolution).map_err(in_image)?;
+    let size = package.size;
     let _lock = Lock::take(&path, &format!("the image `{name}`"), observer)?;
     let mut outcome = None;
     if let Mode::Update { checksum } = request.mode {
@@ -232,112 +202,6 @@ fn compose_on<D: BlockDevice>(
         elapsed: begin.elapsed(),
         updated,
     })
-}
-
-fn boot_config(command: &Command) -> BootConfig {
-    let entry = |(name, value): (&String, &String)| format!("{name}={value}").into_bytes();
-    BootConfig {
-        arguments: command
-            .arguments
-            .iter()
-            .map(|word| word.clone().into_bytes())
-            .collect(),
-        environment: command.environment.iter().map(entry).collect(),
-        ..BootConfig::default()
-    }
-}
-
-/// Everything that the image is to hold.
-fn gather(request: &ComposeRequest<'_>) -> Result<Tree, ComposeError> {
-    let mut tree = Tree::default();
-    for service in &request.manifest.services {
-        let role = &service.role;
-        let binary = request
-            .binaries
-            .get(role)
-            .ok_or_else(|| ComposeError::NoBinary(role.clone()))?;
-        let destination = ImagePath::new(format!("/bin/{role}").as_bytes())?;
-        add(
-            &mut tree,
-            binary,
-            destination,
-            Some(MODE_EXECUTABLE),
-            &format!("service `{role}`"),
-        )?;
-    }
-    for FileRule {
-        source,
-        destination,
-        mode,
-    } in &request.manifest.files
-    {
-        let origin = format!("files entry `{}`", source.display());
-        add(
-            &mut tree,
-            &request.manifest.folder.join(source),
-            destination.clone(),
-            *mode,
-            &origin,
-        )?;
-    }
-    Ok(tree)
-}
-
-/// Adds a file, a symbolic link, or a folder with all that lies in it.
-fn add(
-    tree: &mut Tree,
-    source: &Path,
-    destination: ImagePath,
-    mode: Option<u16>,
-    origin: &str,
-) -> Result<(), ComposeError> {
-    let mut left = vec![(source.to_owned(), destination)];
-    while let Some((path, destination)) = left.pop() {
-        let unreadable = |source| ComposeError::Source {
-            path: path.clone(),
-            origin: origin.to_owned(),
-            source,
-        };
-        let metadata = fs::symlink_metadata(&path).map_err(unreadable)?;
-        let executable = metadata.permissions().mode() & 0o100 != 0;
-        let (kind, mode) = if metadata.is_dir() {
-            for entry in fs::read_dir(&path).map_err(unreadable)? {
-                let name = entry.map_err(unreadable)?.file_name();
-                left.push((path.join(&name), destination.join(Path::new(&name))?));
-            }
-            (NodeKind::Directory, MODE_EXECUTABLE)
-        } else if metadata.is_symlink() {
-            let target = fs::read_link(&path).map_err(unreadable)?;
-            (
-                NodeKind::Symlink(OsStr::as_bytes(target.as_os_str()).to_vec()),
-                0o777,
-            )
-        } else if metadata.is_file() {
-            let default = if executable { MODE_EXECUTABLE } else { MODE_FILE };
-            (
-                NodeKind::File {
-                    source: path.clone(),
-                    size: metadata.len(),
-                    stat: Stat::new(&metadata),
-                },
-                mode.unwrap_or(default),
-            )
-        } else {
-            return Err(ComposeError::SpecialFile {
-                path,
-                origin: origin.to_owned(),
-            });
-        };
-        tree.add(
-            destination,
-            Node {
-                kind,
-                mode,
-                origin: origin.to_owned(),
-            },
-        )?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::manifest::Diagnostic;
+
 /// A stage of the way from a manifest to an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -105,6 +107,8 @@ pub enum Event {
     Diagnostics(String),
     /// A command is about to be run; its text is what a user would type.
     Command(String),
+    /// What may be wrong with a manifest, and where.
+    Warning(Diagnostic),
     /// A fact or a decision that a user may want to know.
     Note(String),
 }

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use hermitage_boot::BootConfig;
 use hermitage_boot::config::EncodeError;
+use hermitage_boot::sets;
 use hermitage_disk::BlockDevice;
 use hermitage_disk::boot_code;
 use hermitage_disk::device::Slice;
@@ -17,6 +17,7 @@ use hermitage_disk::table::{self, BACKUP_SECTORS, BOOT_CODE};
 use hermitage_erofs::writer::{self, Base, Content, Item, ItemKind, Plan, WriteAt};
 
 use crate::event::{Event, Observer, Stage, Unit};
+use crate::resolve::Resolution;
 use crate::tree::{MTIME, NodeKind, Tree};
 
 /// The file system's name.
@@ -71,7 +72,7 @@ pub enum ImageError {
 /// What is on a disk besides the files.
 pub struct Boot<'a> {
     loader: &'a LoaderArtifacts,
-    default: Option<BootConfig>,
+    resolution: &'a Resolution,
     boot_code: [u8; BOOT_CODE],
     boot_config: Vec<u8>,
 }
@@ -81,18 +82,17 @@ impl<'a> Boot<'a> {
     ///
     /// # Errors
     /// A part that is larger than its place.
-    pub fn new(loader: &'a LoaderArtifacts, default: Option<BootConfig>) -> Result<Self, ImageError> {
+    pub fn new(loader: &'a LoaderArtifacts, resolution: &'a Resolution) -> Result<Self, ImageError> {
         let boot_code =
             boot_code::complete(&loader.boot_code, &loader.elf).ok_or(ImageError::LoaderSize {
                 size: loader.elf.len() as u64,
                 max: LOADER.sectors.unwrap_or(0) * SECTOR,
             })?;
-        let boot_config = default.as_ref().map(BootConfig::encode).transpose()?;
         Ok(Self {
             loader,
-            default,
+            resolution,
             boot_code,
-            boot_config: boot_config.unwrap_or_default(),
+            boot_config: sets::encode(resolution.default(), resolution.sets())?,
         })
     }
 
@@ -106,7 +106,8 @@ impl<'a> Boot<'a> {
             && boot_code == self.boot_code
             && elf == self.loader.elf
             && padding.iter().all(|byte| *byte == 0)
-            && image.boot_config()? == self.default)
+            && image.boot_config()?.as_ref() == self.resolution.default()
+            && image.boot_sets()? == *self.resolution.sets())
     }
 
     /// A digest of all that a disk of `size` bytes with these files holds.

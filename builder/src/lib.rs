@@ -4,11 +4,11 @@
 //! flows one way through plain values. The library never prints and never exits: it tells an
 //! [`event::Observer`] what happens, and returns values and errors; an error's advice is its `hint()`.
 //!
-//! - [`manifest`]: `package.yaml`, checked; [`package`]: all stages of a package in order;
+//! - [`manifest`]: `package.yaml`, checked; [`resolve`]: what it requires, in order; [`package`]: all stages of a package;
 //! - [`toolchain`]: the Rust 1.85.0 that compiles guests, found or provided on first use;
 //! - [`libhermit`] (from the source that [`kernel`] prepares), [`loader`], [`service`]: the compile stages, each made
 //!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
-//! - [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
+//! - [`gather`], [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
 //! - [`update`]: changes an image that is there, with the help of an index beside it;
 //! - [`inspect`]: composed images, looked at without booting;
 //! - [`session`], [`environment`], [`event`], [`cache`], [`process`]: what all of them stand on.
@@ -21,6 +21,7 @@ pub mod compose;
 mod digest;
 pub mod environment;
 pub mod event;
+pub mod gather;
 pub mod image;
 mod index;
 pub mod inspect;
@@ -30,6 +31,7 @@ pub mod loader;
 pub mod manifest;
 pub mod package;
 pub mod process;
+pub mod resolve;
 pub mod service;
 pub mod session;
 pub mod sources;

@@ -3,12 +3,14 @@
 //! It owns the order alone; each stage is a module of its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::compose::{ComposeError, ComposeReport, ComposeRequest, Mode, compose};
+use crate::event::Event;
 use crate::libhermit::{Libhermit, LibhermitError};
 use crate::loader::{LoaderError, build_loader};
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError, Service};
+use crate::resolve::{PackageSource, Resolution, ResolveError, Siblings, resolve};
 use crate::service::{ServiceError, ServiceSpec, build_services};
 use crate::session::Session;
 use crate::toolchain::{GuestToolchain, ToolchainError};
@@ -19,6 +21,9 @@ pub enum PackageError {
     /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// What it requires does not go together, or is not there.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// There is no guest toolchain.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
@@ -42,6 +47,7 @@ impl PackageError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Manifest(error) => error.hint(),
+            Self::Resolve(error) => error.hint(),
             Self::Toolchain(error) => error.hint(),
             Self::Libhermit(error) => error.hint(),
             Self::Loader(error) => error.hint(),
@@ -51,38 +57,26 @@ impl PackageError {
     }
 }
 
-/// Makes the image of the package whose manifest lies at `manifest`, below `out_dir`.
+/// Makes the image of the package whose manifest lies at `manifest`, below `out_dir`. What it requires is looked for
+/// in the folders beside it, then in `sources`.
 ///
 /// # Errors
 /// A stage fails; the old image is intact then.
 pub fn build(
     session: &Session<'_>,
     manifest: &Path,
+    sources: &[&dyn PackageSource],
     out_dir: &Path,
     mode: Mode,
 ) -> Result<ComposeReport, PackageError> {
     // Before anything that takes time.
-    let manifest = &Manifest::read(manifest)?;
+    let resolution = &resolved(session, manifest, sources)?;
     let toolchain = GuestToolchain::provide(session)?;
     let loader = &build_loader(session, &toolchain)?;
-    let mut binaries = BTreeMap::new();
-    if !manifest.services.is_empty() {
-        let libhermit = Libhermit::build(session, &toolchain)?;
-        let spec = |service: &crate::manifest::Service| ServiceSpec {
-            crate_dir: service.crate_dir.clone(),
-            bin: service.bin.clone(),
-            features: service.features.clone(),
-        };
-        let specs: Vec<_> = manifest.services.iter().map(spec).collect();
-        let built = build_services(session, &toolchain, &libhermit, &specs)?;
-        for (service, binary) in manifest.services.iter().zip(built) {
-            binaries.insert(service.role.clone(), binary.path);
-        }
-    }
-    let binaries = &binaries;
+    let binaries = &compile(session, &toolchain, resolution.packages())?;
     Ok(compose(
         &ComposeRequest {
-            manifest,
+            resolution,
             out_dir,
             loader,
             binaries,
@@ -90,4 +84,52 @@ pub fn build(
         },
         session.observer,
     )?)
+}
+
+/// Reads a manifest, finds what it requires, and tells what may be wrong with any of them.
+///
+/// # Errors
+/// A manifest is wrong, or the packages do not go together.
+pub fn resolved(
+    session: &Session<'_>,
+    manifest: &Path,
+    sources: &[&dyn PackageSource],
+) -> Result<Resolution, PackageError> {
+    let manifest = Manifest::read(manifest)?;
+    let siblings = &Siblings::of(&manifest.folder);
+    let sources: Vec<&dyn PackageSource> = [siblings as _]
+        .into_iter()
+        .chain(sources.iter().copied())
+        .collect();
+    let resolution = resolve(manifest, &sources)?;
+    for warning in resolution.packages().iter().flat_map(|package| &package.warnings) {
+        session.observer.event(&Event::Warning(warning.clone()));
+    }
+    resolution.provide(&sources)?;
+    Ok(resolution)
+}
+
+/// Compiles the services of packages: their programs, by role.
+///
+/// # Errors
+/// One does not compile.
+pub fn compile(
+    session: &Session<'_>,
+    toolchain: &GuestToolchain,
+    packages: &[Manifest],
+) -> Result<BTreeMap<String, PathBuf>, PackageError> {
+    let services: Vec<_> = packages.iter().flat_map(|package| &package.services).collect();
+    if services.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let libhermit = Libhermit::build(session, toolchain)?;
+    let spec = |service: &&Service| ServiceSpec {
+        crate_dir: service.crate_dir.clone(),
+        bin: service.bin.clone(),
+        features: service.features.clone(),
+    };
+    let specs: Vec<_> = services.iter().map(spec).collect();
+    let built = build_services(session, toolchain, &libhermit, &specs)?;
+    let roles = services.iter().map(|service| service.role.clone());
+    Ok(roles.zip(built.into_iter().map(|binary| binary.path)).collect())
 }

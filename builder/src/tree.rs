@@ -168,6 +168,18 @@ impl Tree {
         self.put(path, node)
     }
 
+    /// As [`Tree::add`], and takes the place of a file or a link that is there.
+    ///
+    /// # Errors
+    /// One of the two is a directory.
+    pub fn add_over(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
+        let is_directory = |node: &Node| node.kind == NodeKind::Directory;
+        if !is_directory(&node) && self.nodes.get(&path).is_some_and(|there| !is_directory(there)) {
+            self.nodes.remove(&path);
+        }
+        self.add(path, node)
+    }
+
     fn put(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
         match self.nodes.get(&path) {
             None => {

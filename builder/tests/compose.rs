@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use builder::compose::{ComposeError, ComposeReport, ComposeRequest, Mode, compose};
 use builder::event::Silent;
 use builder::image::LoaderArtifacts;
-use builder::manifest::{self, FileRule, Manifest, PackageName, Service};
-use builder::tree::ImagePath;
+use builder::manifest::Manifest;
+use builder::resolve::Resolution;
 use hermitage_disk::layout::{LOADER, ROOT};
 use hermitage_disk::open_image;
 
@@ -24,6 +24,15 @@ fn tool(name: &str, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{name} {arguments:?}: {text}");
     text
 }
+
+const MANIFEST: &str = "
+name: kv
+title: Key-value store
+author: us
+services: [services/kv]
+files: [{ source: site, destination: /srv/www }]
+config_set: { serve: { bootcmd: kv 'two words', env: { PORT: 9000 } } }
+";
 
 /// A package with a service, a folder of files, and a loader, in a folder of their own.
 struct Package {
@@ -43,30 +52,7 @@ impl Package {
         fs::write(path.join("site/deep/run.sh"), "#!").unwrap();
         fs::set_permissions(path.join("site/deep/run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
         symlink("../index.html", path.join("site/deep/link")).unwrap();
-        let manifest = Manifest {
-            folder: path.to_owned(),
-            name: PackageName::new("kv").unwrap(),
-            title: "Key-value store".into(),
-            author: "us".into(),
-            version: None,
-            description: None,
-            services: vec![Service {
-                crate_dir: "services/kv".into(),
-                bin: "kv".into(),
-                features: vec![],
-                role: "kv".into(),
-            }],
-            files: vec![FileRule {
-                source: "site".into(),
-                destination: ImagePath::new(b"/srv/www").unwrap(),
-                mode: None,
-            }],
-            default: Some(manifest::Command {
-                arguments: vec!["kv".into(), "two words".into()],
-                environment: [("PORT".into(), "9000".into())].into(),
-            }),
-            size: None,
-        };
+        let manifest = Manifest::parse(&path.join("package.yaml"), MANIFEST.to_owned()).unwrap();
         let loader = LoaderArtifacts {
             elf: vec![0xee; 20_001],
             boot_code: [0x90; 440],
@@ -86,10 +72,11 @@ impl Package {
 
     fn compose_as(&self, mode: Mode) -> Result<ComposeReport, ComposeError> {
         let out_dir = &self.folder.path().join("images");
-        let (manifest, loader, binaries) = (&self.manifest, &self.loader, &self.binaries);
+        let resolution = &Resolution::alone(self.manifest.clone()).unwrap();
+        let (loader, binaries) = (&self.loader, &self.binaries);
         compose(
             &ComposeRequest {
-                manifest,
+                resolution,
                 out_dir,
                 loader,
                 binaries,

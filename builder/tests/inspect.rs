@@ -12,8 +12,17 @@ use builder::inspect::export::{Format, export};
 use builder::inspect::info::{info, list};
 use builder::inspect::verify::verify;
 use builder::inspect::{InspectError, Opened};
-use builder::manifest::{self, FileRule, Manifest, PackageName, Service};
-use builder::tree::ImagePath;
+use builder::manifest::Manifest;
+use builder::resolve::Resolution;
+
+const MANIFEST: &str = "
+name: kv
+title: Key-value store
+author: us
+services: [services/kv]
+files: [{ source: site, destination: /srv }]
+config_set: { serve: { bootcmd: kv 'two words', env: { PORT: 9000 } } }
+";
 
 /// Composes `kv` from made-up files: a sealed program, and `/srv` from the folder `site`.
 fn image(folder: &Path) -> PathBuf {
@@ -31,32 +40,9 @@ fn compose_site(folder: &Path) -> PathBuf {
     let mut program: Vec<u8> = (0..100_000_u32).map(|at| (at * 31 % 253) as u8).collect();
     hermitage_boot::seal::seal(&mut program);
     fs::write(folder.join("program"), program).unwrap();
-    let manifest = Manifest {
-        folder: folder.to_owned(),
-        name: PackageName::new("kv").unwrap(),
-        title: "Key-value store".into(),
-        author: "us".into(),
-        version: None,
-        description: None,
-        services: vec![Service {
-            crate_dir: "services/kv".into(),
-            bin: "kv".into(),
-            features: vec![],
-            role: "kv".into(),
-        }],
-        files: vec![FileRule {
-            source: "site".into(),
-            destination: ImagePath::new(b"/srv").unwrap(),
-            mode: None,
-        }],
-        default: Some(manifest::Command {
-            arguments: vec!["kv".into(), "two words".into()],
-            environment: [("PORT".into(), "9000".into())].into(),
-        }),
-        size: None,
-    };
+    let manifest = Manifest::parse(&folder.join("package.yaml"), MANIFEST.to_owned()).unwrap();
     let request = ComposeRequest {
-        manifest: &manifest,
+        resolution: &Resolution::alone(manifest).unwrap(),
         out_dir: &folder.join("images"),
         loader: &LoaderArtifacts {
             elf: vec![0xee; 20_001],

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use builder::manifest::{Manifest, ManifestError};
+use builder::resolve::Resolution;
+use builder::tree::ImagePath;
 
 const HEAD: &str = "name: kv\ntitle: Store\nauthor: us\n";
 
@@ -28,7 +30,7 @@ fn shown(text: &str) -> String {
 /// The message and the place of a mistake behind the required keys.
 fn wrong(rest: &str) -> (String, usize, usize) {
     match parse(&format!("{HEAD}{rest}")) {
-        Err(ManifestError::Wrong(found)) => (found.message, found.line, found.column),
+        Err(ManifestError::Wrong(found)) => (found.message, found.place.line, found.place.column),
         other => panic!("{other:?}"),
     }
 }
@@ -64,7 +66,7 @@ size: 128M
     assert_eq!(manifest.name.as_str(), "kv");
     assert_eq!(manifest.folder, Path::new("p"));
     assert_eq!(
-        manifest.version.as_deref(),
+        manifest.version.as_ref().map(ToString::to_string).as_deref(),
         Some("0.10"),
         "a scalar is text as it was written"
     );
@@ -80,18 +82,23 @@ size: 128M
     );
     assert_eq!(manifest.services[1].features, ["a", "b"]);
     assert_eq!(manifest.files[0].source, Path::new("site"));
-    assert_eq!(manifest.files[0].destination.to_string(), "/srv/www");
+    assert_eq!(manifest.files[0].destination, ImagePath::new(b"/srv/www").ok());
     assert_eq!(manifest.files[0].mode, Some(0o640));
-    let default = manifest.default.unwrap();
-    assert_eq!(default.arguments, ["kv", "--name", "two words"]);
-    let environment: Vec<_> = default.environment.iter().map(|(k, v)| (&**k, &**v)).collect();
-    assert_eq!(environment, [("A", "set"), ("PORT", "9000")]);
     assert_eq!(manifest.size, Some(128 << 20));
+    let resolution = Resolution::alone(manifest).unwrap();
+    let default = resolution.default().unwrap();
+    assert_eq!(default.arguments, [&b"kv"[..], b"--name", b"two words"]);
+    assert_eq!(default.environment, [&b"A=set"[..], b"PORT=9000"]);
+    assert_eq!(resolution.sets().keys().collect::<Vec<_>>(), ["other", "serve"]);
 }
 
 #[test]
 fn a_lone_service_or_configuration_is_the_default() {
-    let default = |rest| good(rest).default.map(|command| command.arguments.join(" "));
+    let default = |rest| {
+        let resolution = Resolution::alone(good(rest)).unwrap();
+        let words = resolution.default()?.arguments.join(&b' ');
+        Some(String::from_utf8(words).unwrap())
+    };
     assert_eq!(default("services: [services/kv]\n").as_deref(), Some("kv"));
     assert_eq!(default("services: [services/kv, services/db]\n"), None);
     assert_eq!(
@@ -102,11 +109,16 @@ fn a_lone_service_or_configuration_is_the_default() {
 }
 
 #[test]
-fn an_unknown_key_is_shown_in_its_place_with_the_likely_one() {
+fn an_unknown_key_is_a_warning_in_its_place_with_the_likely_one() {
+    let warned = |rest: &str| {
+        let manifest = good(rest);
+        let [warning] = &manifest.warnings[..] else {
+            panic!("{:?}", manifest.warnings);
+        };
+        format!("{warning}\nhint: {}", warning.hint.as_ref().unwrap())
+    };
     assert_eq!(
-        shown(&format!(
-            "{HEAD}services:\n  - crate: services/kv\n    rôle: kv\n"
-        )),
+        warned("services:\n  - crate: services/kv\n    rôle: kv\n"),
         "unknown key `rôle` in a service
  --> p/package.yaml:6:5
   |
@@ -115,18 +127,20 @@ fn an_unknown_key_is_shown_in_its_place_with_the_likely_one() {
 hint: did you mean `role`?"
     );
     assert_eq!(
-        shown("name: kv\nvresion: 1\n"),
+        warned("vresion: 1\n"),
         "unknown key `vresion` in a manifest
- --> p/package.yaml:2:1
+ --> p/package.yaml:4:1
   |
-2 | vresion: 1
+4 | vresion: 1
   | ^^^^^^^
 hint: did you mean `version`?"
     );
-    assert!(shown("xyzzy: 1\n").ends_with(
-        "hint: known are `name`, `title`, `author`, `version`, `description`, \
-        `services`, `files`, `env`, `config_set`, `config_set_default`, `size`"
+    assert!(warned("xyzzy: 1\n").ends_with(
+        "hint: known are `name`, `title`, `author`, `version`, `description`, `require`, `services`, `files`, \
+        `override`, `env`, `config_set`, `config_set_default`, `size`, `binary`, `created`, `platform`"
     ));
+    let many: String = (0..1000).map(|n| format!("x{n}: 1\n")).collect();
+    assert_eq!(good(&many).warnings.len(), 32);
 }
 
 #[test]

@@ -121,6 +121,11 @@ impl Observer for Progress<'_> {
             }
             Event::Command(command) => self.print(&format!("$ {command}"), Printer::detail),
             Event::Diagnostics(text) => self.print(text.trim_end(), Printer::note),
+            Event::Warning(warning) => {
+                let hint = warning.hint.as_ref();
+                let hint = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
+                self.print(&format!("warning: {warning}{hint}"), Printer::warn);
+            }
             Event::Note(text) => self.print(text, Printer::note),
         }
     }

@@ -21,7 +21,8 @@ use builder::environment::Environment;
 use builder::event::Silent;
 use builder::libhermit::Libhermit;
 use builder::loader::build_loader;
-use builder::manifest::{self, Manifest, PackageName, Service};
+use builder::manifest::Manifest;
+use builder::resolve::Resolution;
 use builder::service::{ServiceSpec, build_services};
 use builder::session::Session;
 use builder::toolchain::GuestToolchain;
@@ -64,28 +65,11 @@ fn compose_probe() -> Result<PathBuf, Box<dyn std::error::Error>> {
         .into_iter()
         .map(|binary| (binary.name, binary.path))
         .collect();
-    let manifest = Manifest {
-        folder: crate_dir.clone(),
-        name: PackageName::new("probe").unwrap(),
-        title: "Probe".to_owned(),
-        author: "Hermitage".to_owned(),
-        version: None,
-        description: None,
-        services: vec![Service {
-            crate_dir,
-            bin: "probe".to_owned(),
-            features: vec![],
-            role: "probe".to_owned(),
-        }],
-        files: vec![],
-        default: Some(manifest::Command {
-            arguments: vec!["probe".to_owned(), "hello".to_owned()],
-            environment: BTreeMap::from([("MODE".to_owned(), "default".to_owned())]),
-        }),
-        size: None,
-    };
+    let text = "{ name: probe, title: Probe, author: Hermitage, services: [probe], \
+                config_set: { hello: { bootcmd: probe hello, env: { MODE: default } } } }";
+    let manifest = Manifest::parse(&crate_dir.join("package.yaml"), text.to_owned())?;
     let request = ComposeRequest {
-        manifest: &manifest,
+        resolution: &Resolution::alone(manifest)?,
         out_dir: Path::new(env!("CARGO_TARGET_TMPDIR")),
         loader: &loader,
         binaries: &binaries,

@@ -1,12 +1,14 @@
 //! Composition that is stopped: by a device that fails at each of its operations in turn, by a process that dies, by
 //! another one that composes the same image.
 
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::event::Silent;
-use crate::manifest::{PackageName, Service};
+use crate::manifest::{BootSet, Manifest};
 use crate::tree::Stat;
 
 /// A device that fails from one of its writes and barriers on.
@@ -62,29 +64,9 @@ impl Package {
             fs::write(path.join(format!("files/{n}")), vec![n as u8; n * 60]).unwrap();
         }
         fs::write(path.join("kv"), vec![1; 3_000_000]).unwrap();
-        let service = Service {
-            crate_dir: "kv".into(),
-            bin: "kv".into(),
-            features: vec![],
-            role: "kv".into(),
-        };
-        let files = FileRule {
-            source: "files".into(),
-            destination: ImagePath::new(b"/files").unwrap(),
-            mode: None,
-        };
-        let manifest = Manifest {
-            folder: path.to_owned(),
-            name: PackageName::new("kv").unwrap(),
-            title: "t".into(),
-            author: "a".into(),
-            version: None,
-            description: None,
-            services: vec![service],
-            files: vec![files],
-            default: None,
-            size: None,
-        };
+        let text =
+            "{name: kv, title: t, author: a, services: [kv], files: [{source: files, destination: /files}]}";
+        let manifest = Manifest::parse(&path.join("package.yaml"), text.to_owned()).unwrap();
         let binaries = [("kv".into(), path.join("kv"))].into();
         let loader = LoaderArtifacts {
             elf: vec![2; 10_000],
@@ -104,9 +86,9 @@ impl Package {
 
     fn compose_as(&self, mode: Mode, operations: usize) -> (Result<ComposeReport, ComposeError>, usize) {
         let out_dir = &self.out_dir();
-        let (manifest, loader, binaries) = (&self.manifest, &self.loader, &self.binaries);
+        let (loader, binaries) = (&self.loader, &self.binaries);
         let request = ComposeRequest {
-            manifest,
+            resolution: &self.resolution(),
             out_dir,
             loader,
             binaries,
@@ -118,6 +100,10 @@ impl Package {
             left: left.clone(),
         });
         (result, operations - left.load(Ordering::Relaxed))
+    }
+
+    fn resolution(&self) -> Resolution {
+        Resolution::alone(self.manifest.clone()).unwrap()
     }
 
     fn out_dir(&self) -> PathBuf {
@@ -189,7 +175,7 @@ fn a_source_that_vanishes_or_is_no_file_is_named() {
     package.manifest.files[0].source = "nothing".into();
     let error = package.compose(usize::MAX).0.unwrap_err().to_string();
     assert!(
-        error.ends_with("nothing`, a source of files entry `nothing`"),
+        error.ends_with("nothing`, a source of files entry `nothing` of `kv`"),
         "{error}"
     );
     let pipe = package.folder.path().join("socket");
@@ -368,10 +354,11 @@ fn stat_is_trusted_unless_checksums_are_asked_for() {
 #[test]
 fn the_stat_of_a_file_that_changed_just_now_is_not_trusted() {
     let package = Package::composed();
-    let mut tree = Tree::default();
-    let file = package.file("5");
-    add(&mut tree, &file, ImagePath::new(b"5").unwrap(), None, "test").unwrap();
-    let changed = fs::metadata(&file).unwrap();
+    let mut manifest = package.manifest.clone();
+    manifest.services.clear();
+    manifest.files[0].source = "files/5".into();
+    let tree = gather(&[manifest], &BTreeMap::new()).unwrap();
+    let changed = fs::metadata(package.file("5")).unwrap();
     let changed = std::time::UNIX_EPOCH + Duration::new(changed.ctime() as u64, changed.ctime_nsec() as u32);
     assert!(update::trusted(&tree, changed + Duration::from_millis(20)).is_empty());
     assert_eq!(update::trusted(&tree, changed + Duration::from_secs(1)).len(), 1);
@@ -411,7 +398,7 @@ fn what_cannot_be_changed_in_place_is_composed_afresh_and_said() {
             }
         };
         let request = ComposeRequest {
-            manifest: &package.manifest,
+            resolution: &package.resolution(),
             out_dir: &package.out_dir(),
             loader: &package.loader,
             binaries: &package.binaries,
@@ -424,10 +411,15 @@ fn what_cannot_be_changed_in_place_is_composed_afresh_and_said() {
     let boot = "composing `kv` afresh: the loader or the boot configuration changed";
     package.loader.elf[9_999] = 3;
     assert_eq!(notes(&package), boot);
-    package.manifest.default = Some(Command {
-        arguments: vec!["kv".into()],
-        environment: BTreeMap::new(),
-    });
+    package.manifest.environment.insert("PORT".into(), "9000".into());
+    assert_eq!(notes(&package), boot);
+    let set = BootSet {
+        command: Some(vec!["kv".into()]),
+        ..BootSet::default()
+    };
+    let sets = ["a", "b"].map(|name| (name.to_owned(), set.clone()));
+    package.manifest.sets.extend(sets);
+    package.manifest.default_set = Some("a".into());
     assert_eq!(notes(&package), boot);
     package.manifest.size = Some(128 << 20);
     assert_eq!(

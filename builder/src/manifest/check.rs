@@ -1,93 +1,97 @@
 //! From a raw manifest to a checked one.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Component, Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use marked_yaml::Marker;
 
 use super::error::{ManifestError, Source};
-use super::raw::{Pairs, RawConfig, RawFileRule, RawManifest, RawService, Text};
-use super::{Command, FileRule, Manifest, PackageName, Service};
+use super::fields::{Pairs, Text};
+use super::raw::{RawConfig, RawFileRule, RawManifest, RawRun, RawService};
+use super::values::{self, inside};
+use super::{Base, BootSet, FileRule, Manifest, Requirement, Service};
 use crate::suggest::suggest;
-use crate::tree::ImagePath;
 
-/// The largest disk that a manifest may ask for. The container's tables, which are made up front, have 128 MiB
-/// then.
-const MAX_SIZE: u64 = 1 << 40;
-
+/// A `package.yaml` of ours.
 pub(super) fn check(source: &Source, folder: PathBuf, raw: RawManifest) -> Result<Manifest, ManifestError> {
-    let whole = Text {
-        value: String::new(),
-        span: marked_yaml::Span::new_blank(),
-    };
     let required = |field: Option<Text>, key: &str| match field {
-        None => Err(source.wrong_word(&whole, format!("a manifest needs `{key}`"))),
+        None => Err(source.wrong_line(1, format!("a manifest needs `{key}`"))),
         Some(text) if text.value.trim().is_empty() => {
             Err(source.wrong_word(&text, format!("`{key}` is empty")))
         }
         Some(text) => Ok(text),
     };
-    let name = required(raw.name, "name")?;
-    let name = PackageName::new(&name.value).ok_or_else(|| not_a_name(source, &name))?;
-    let services = services(source, raw.services)?;
-    let files = raw
-        .files
-        .into_iter()
-        .map(|rule| file_rule(source, rule))
-        .collect::<Result<Vec<_>, _>>()?;
-    let env = environment(source, &raw.env)?;
-    let sets = config_sets(source, &env, &raw.config_set)?;
-    let default = match raw.config_set_default {
-        Some(wanted) => {
-            let names: Vec<_> = sets.iter().map(|(name, _)| name.as_str()).collect();
-            let found = sets.iter().find(|(name, _)| *name == wanted.value);
-            let (_, command) = found.ok_or_else(|| {
-                source
-                    .wrong_word(&wanted, format!("no `config_set` is named `{}`", wanted.value))
-                    .with_hint(suggest(&wanted.value, &names))
-            })?;
-            Some(command.clone())
-        }
-        None => match (sets.as_slice(), services.as_slice()) {
-            ([(_, command)], _) => Some(command.clone()),
-            ([], [service]) => Some(Command {
-                arguments: vec![service.role.clone()],
-                environment: env,
-            }),
-            _ => None,
-        },
-    };
-    // Whatever a folder of `files` brings may be a role, too.
-    if files.is_empty() {
-        let roles: Vec<_> = services.iter().map(|service| service.role.as_str()).collect();
-        for ((_, raw), (_, command)) in raw.config_set.iter().zip(&sets) {
-            let role = command.arguments.first().map_or("", String::as_str);
-            if !roles.contains(&role) {
-                return Err(source
-                    .wrong_word(&raw.bootcmd, format!("no service has the role `{role}`"))
-                    .with_hint(suggest(role, &roles)));
-            }
-        }
-    }
-    Ok(Manifest {
-        folder,
-        name,
+    let name = values::name(source, &required(raw.name, "name")?)?;
+    let overrides = values::flag(source, raw.r#override.as_ref())?;
+    let rule = |rule| file_rule(source, rule, overrides);
+    let mut manifest = Manifest {
         title: required(raw.title, "title")?.value,
         author: required(raw.author, "author")?.value,
-        version: raw.version.map(|text| text.value),
+        version: raw.version.and_then(|text| values::version(source, &text)),
         description: raw.description.map(|text| text.value),
-        services,
-        files,
-        default,
-        size: raw.size.map(|text| size(source, &text)).transpose()?,
-    })
+        require: require(source, &raw.require)?,
+        services: services(source, raw.services)?,
+        files: raw.files.into_iter().map(rule).collect::<Result<_, _>>()?,
+        environment: values::environment(source, &raw.env)?,
+        size: raw.size.map(|text| values::size(source, &text)).transpose()?,
+        ..Manifest::new(folder, name)
+    };
+    boot_sets(source, &mut manifest, &raw.config_set, raw.config_set_default)?;
+    Ok(manifest)
 }
 
-fn not_a_name(source: &Source, text: &Text) -> ManifestError {
-    let hint = "a name has at most 64 letters, digits, `-`, `_` or `.`, and starts with a letter or a digit";
-    source
-        .wrong_word(text, format!("`{}` is no name", text.value))
-        .with_hint(hint.to_owned())
+/// Capstan's: without `files`, everything in its folder is its content.
+pub(super) fn capstan(
+    source: &Source,
+    folder: PathBuf,
+    mut raw: RawManifest,
+) -> Result<Manifest, ManifestError> {
+    let sets = std::mem::take(&mut raw.config_set);
+    let default = raw.config_set_default.take();
+    let overrides = values::flag(source, raw.r#override.as_ref())?;
+    let mut manifest = check(source, folder, raw)?;
+    if manifest.files.is_empty() {
+        manifest.files.push(FileRule {
+            overrides,
+            ..FileRule::default()
+        });
+    }
+    // Behind the files, which may bring any role.
+    boot_sets(source, &mut manifest, &sets, default)?;
+    Ok(manifest)
+}
+
+/// The `run.yaml` of a Capstan package.
+pub(super) fn run(source: &Source, manifest: &mut Manifest) -> Result<(), ManifestError> {
+    let raw = RawRun::parse(source)?;
+    if let Some(runtime) = raw.runtime.filter(|runtime| runtime.value != "native") {
+        let message = format!("the runtime `{}` is not taken, only `native`", runtime.value);
+        let hint = "each of its boot sets needs a `bootcmd`".to_owned();
+        source.warn(&runtime, message, Some(hint));
+    }
+    if let (false, Some((name, _))) = (manifest.sets.is_empty(), raw.config_set.first()) {
+        return Err(source
+            .wrong_word(name, "there are boot sets in `package.yaml`, too")
+            .with_hint("keep them in one of the two files".to_owned()));
+    }
+    boot_sets(source, manifest, &raw.config_set, raw.config_set_default)
+}
+
+fn require(source: &Source, raw: &[Text]) -> Result<Vec<Requirement>, ManifestError> {
+    let mut lines = HashMap::new();
+    let mut require = Vec::new();
+    for text in raw {
+        let requirement = values::requirement(source, text)?;
+        let line = requirement.place.line;
+        if let Some(first) = lines.insert(requirement.name.clone(), line) {
+            let message = format!("`{}` is required twice, first on line {first}", requirement.name);
+            return Err(source
+                .wrong_word(text, message)
+                .with_hint("write one range with a comma, like `name@>=1, <3`".to_owned()));
+        }
+        require.push(requirement);
+    }
+    Ok(require)
 }
 
 fn services(source: &Source, raw: Vec<RawService>) -> Result<Vec<Service>, ManifestError> {
@@ -109,8 +113,8 @@ fn services(source: &Source, raw: Vec<RawService>) -> Result<Vec<Service>, Manif
             span: crate_dir.span,
         });
         let role = role.unwrap_or_else(|| bin.clone());
-        for name in [&bin, &role] {
-            PackageName::new(&name.value).ok_or_else(|| not_a_name(source, name))?;
+        for text in [&bin, &role] {
+            values::name(source, text)?;
         }
         let line = role.span.start().map_or(1, Marker::line);
         if let Some(first) = lines.insert(role.value.clone(), line) {
@@ -127,104 +131,94 @@ fn services(source: &Source, raw: Vec<RawService>) -> Result<Vec<Service>, Manif
     Ok(services)
 }
 
-/// A relative path that stays in the folder which it starts from.
-fn inside(source: &Source, text: &Text) -> Result<PathBuf, ManifestError> {
-    let path = Path::new(&text.value);
-    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    if text.value.is_empty() || !path.components().all(plain) {
-        return Err(source
-            .wrong_word(text, format!("`{}` is no path inside this project", text.value))
-            .with_hint("write a relative path without `..`".to_owned()));
-    }
-    Ok(path
-        .components()
-        .filter(|part| *part != Component::CurDir)
-        .collect())
-}
-
-fn file_rule(source: &Source, raw: RawFileRule) -> Result<FileRule, ManifestError> {
-    let mode = raw.mode.map(|text| match u16::from_str_radix(&text.value, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err(source
-            .wrong_word(&text, format!("`{}` are no permissions", text.value))
-            .with_hint("write them in octal, like `0644`".to_owned())),
-    });
+fn file_rule(source: &Source, raw: RawFileRule, overrides: bool) -> Result<FileRule, ManifestError> {
+    let mode = raw.mode.map(|text| values::mode(source, &text)).transpose()?;
     Ok(FileRule {
         source: inside(source, &raw.source)?,
-        destination: ImagePath::new(raw.destination.value.as_bytes())
-            .map_err(|error| source.wrong_word(&raw.destination, error.to_string()))?,
-        mode: mode.transpose()?,
+        destination: values::destination(source, &raw.destination)?,
+        mode,
+        overrides: overrides || values::flag(source, raw.r#override.as_ref())?,
+        place: source.place_of(&raw.source),
     })
 }
 
-fn environment(source: &Source, pairs: &Pairs) -> Result<BTreeMap<String, String>, ManifestError> {
-    let mut environment = BTreeMap::new();
-    for (name, value) in pairs {
-        if name.value.is_empty() || name.value.contains(['=', '\0']) {
-            return Err(source.wrong_word(
-                name,
-                format!("`{}` is no name of a variable", name.value.escape_debug()),
-            ));
-        }
-        if value.value.contains('\0') {
-            return Err(source.wrong_word(value, format!("the value of `{}` holds a NUL", name.value)));
-        }
-        environment.insert(name.value.clone(), value.value.clone());
-    }
-    Ok(environment)
-}
-
-/// The commands of `config_set`; `env` of the package holds for all of them.
-fn config_sets(
+/// Adds the boot sets of a file, and which of them is the default.
+fn boot_sets(
     source: &Source,
-    env: &BTreeMap<String, String>,
-    raw: &[(Text, RawConfig)],
-) -> Result<Vec<(String, Command)>, ManifestError> {
-    let set = |(name, config): &(Text, RawConfig)| {
-        let words = shell_words::split(&config.bootcmd.value)
-            .map_err(|_| source.wrong_word(&config.bootcmd, "a quote is not terminated"))?;
-        if words.is_empty() {
-            return Err(source.wrong_word(&config.bootcmd, "`bootcmd` is empty"));
+    manifest: &mut Manifest,
+    raw: &Pairs<RawConfig>,
+    default: Option<Text>,
+) -> Result<(), ManifestError> {
+    for (name, config) in raw {
+        if name.value.is_empty() || name.value.contains([':', '\0']) || name.value.len() > 64 {
+            return Err(source
+                .wrong_word(
+                    name,
+                    format!("`{}` is no name of a boot set", name.value.escape_debug()),
+                )
+                .with_hint("a name has at most 64 bytes, and no `:`".to_owned()));
         }
-        let mut environment = env.clone();
-        environment.extend(self::environment(source, &config.env)?);
-        Ok((
-            name.value.clone(),
-            Command {
-                arguments: words,
-                environment,
-            },
-        ))
-    };
-    raw.iter().map(set).collect()
+        let set = BootSet {
+            command: config
+                .bootcmd
+                .as_ref()
+                .map(|text| values::command(source, text))
+                .transpose()?,
+            environment: values::environment(source, &config.env)?,
+            base: config.base.as_ref().map(|text| base(source, text)).transpose()?,
+        };
+        manifest.sets.insert(name.value.clone(), set);
+    }
+    // Whatever files and other packages bring may be a role, too.
+    if manifest.files.is_empty() && manifest.require.is_empty() {
+        let roles: BTreeSet<_> = manifest
+            .services
+            .iter()
+            .map(|service| service.role.as_str())
+            .collect();
+        let roles: Vec<_> = roles.into_iter().collect();
+        for (name, config) in raw {
+            let command = manifest
+                .sets
+                .get(&name.value)
+                .and_then(|set| set.command.as_ref());
+            let (Some(bootcmd), Some([role, ..])) = (&config.bootcmd, command.map(Vec::as_slice)) else {
+                continue;
+            };
+            if !roles.contains(&role.as_str()) {
+                return Err(source
+                    .wrong_word(bootcmd, format!("no service has the role `{role}`"))
+                    .with_hint(suggest(role, &roles)));
+            }
+        }
+    }
+    if let Some(wanted) = default {
+        if !manifest.sets.contains_key(&wanted.value) {
+            let names: Vec<_> = manifest.sets.keys().collect();
+            return Err(source
+                .wrong_word(&wanted, format!("no `config_set` is named `{}`", wanted.value))
+                .with_hint(suggest(&wanted.value, &names)));
+        }
+        manifest.default_set = Some(wanted.value);
+    }
+    Ok(())
 }
 
-/// A number of bytes, with `K`, `M`, `G` or `T` (powers of 1024) behind it, then maybe `B` or `iB`.
-fn size(source: &Source, text: &Text) -> Result<u64, ManifestError> {
-    let digits = text
-        .value
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.value.len());
-    let (number, unit) = text.value.split_at(digits);
-    let unit = unit.trim().to_ascii_uppercase();
-    let unit = unit
-        .strip_suffix("IB")
-        .or(unit.strip_suffix('B'))
-        .unwrap_or(&unit);
-    let shift = match unit {
-        "" => Some(0),
-        "K" => Some(10),
-        "M" => Some(20),
-        "G" => Some(30),
-        "T" => Some(40),
-        _ => None,
+/// `package:set`.
+fn base(source: &Source, text: &Text) -> Result<Base, ManifestError> {
+    let parts = text.value.split_once(':').filter(|(_, set)| !set.is_empty());
+    let Some((package, set)) = parts else {
+        return Err(source
+            .wrong_word(text, format!("`{}` names no boot set of a package", text.value))
+            .with_hint("write it like `package:set`".to_owned()));
     };
-    let bytes = shift.and_then(|shift| number.parse::<u64>().ok()?.checked_mul(1 << shift));
-    bytes
-        .filter(|bytes| (1..=MAX_SIZE).contains(bytes))
-        .ok_or_else(|| {
-            source
-                .wrong_word(text, format!("`{}` is no size of a disk", text.value))
-                .with_hint("write a number and a unit, like `64M` or `2G`, up to `1T`".to_owned())
-        })
+    let package = Text {
+        value: package.to_owned(),
+        span: text.span,
+    };
+    Ok(Base {
+        package: values::name(source, &package)?,
+        set: set.to_owned(),
+        place: source.place_of(text),
+    })
 }

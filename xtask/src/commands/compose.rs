@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use builder::compose::{ComposeError, ComposeReport, Mode};
 use builder::environment::Environment;
+use builder::manifest::Manifest;
 use builder::package::{self, PackageError};
 use builder::session::Session;
 use builder::update::Updated;
@@ -73,7 +74,7 @@ fn compose_as(mode: Mode, package: &str, printer: &Printer) -> Result<ComposeRep
         observer: &progress,
     };
     let manifest = manifest(&root, package)?;
-    package::build(&session, &manifest, &root.join("images"), mode).map_err(|error| match error {
+    package::build(&session, &manifest, &[], &root.join("images"), mode).map_err(|error| match error {
         PackageError::Compose(ComposeError::InUse { path }) => in_use(path),
         error => error.into(),
     })
@@ -101,8 +102,7 @@ fn manifest(root: &Path, package: &str) -> Result<PathBuf, Failure> {
     if folder.is_file() {
         return Ok(folder);
     }
-    let manifest = folder.join("package.yaml");
-    if manifest.is_file() {
+    if let Some(manifest) = Manifest::find(&folder) {
         return Ok(workspace::shown(&manifest));
     }
     Err(Failure::NoPackage {
@@ -115,7 +115,7 @@ fn manifest(root: &Path, package: &str) -> Result<PathBuf, Failure> {
 fn packages(manifests: &Path) -> Vec<String> {
     let entries = fs::read_dir(manifests).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
-        .filter(|entry| entry.path().join("package.yaml").is_file())
+        .filter(|entry| Manifest::find(&entry.path()).is_some())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort_unstable();

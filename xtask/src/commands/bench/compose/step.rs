@@ -15,6 +15,7 @@ use builder::event::Silent;
 use builder::image::LoaderArtifacts;
 use builder::manifest::Manifest;
 use builder::package::PackageError;
+use builder::resolve::Resolution;
 use serde::{Deserialize, Serialize};
 
 use super::tree::FILES;
@@ -103,14 +104,15 @@ pub(in crate::commands) fn run(args: &Args, printer: &Printer) -> Result<ExitCod
 }
 
 fn ours(folder: &Path, mode: Mode) -> Result<(Duration, u64), Failure> {
-    let manifest = &Manifest::read(&folder.join("package.yaml")).map_err(PackageError::from)?;
+    let manifest = Manifest::read(&folder.join("package.yaml")).map_err(PackageError::from)?;
+    let resolution = &Resolution::alone(manifest).map_err(PackageError::from)?;
     // Any bytes will do: nothing is booted.
     let loader = &LoaderArtifacts {
         elf: vec![0x90; 100_000],
         boot_code: [0x90; 440],
     };
     let request = ComposeRequest {
-        manifest,
+        resolution,
         out_dir: &folder.join("images"),
         loader,
         binaries: &BTreeMap::new(),
