@@ -72,6 +72,11 @@ fn run() -> Result<(), Error> {
     print_line(&format!("server is listening on {port}"));
 
     let store = Store::default();
+    for (key, value) in settings::presets(|name| std::env::var_os(name)) {
+        // Three values are far from what the store holds.
+        let _ = store.put(key, &value);
+        print_line(&format!("{key}={value}"));
+    }
     let limits = Limits {
         body: MAX_BODY,
         connections: MAX_CONNECTIONS,

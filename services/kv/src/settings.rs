@@ -7,6 +7,13 @@ const PORT_VARIABLES: [&str; 2] = ["MICRO_KEYVALUESTORE_PORT", "PORT"];
 
 const DEFAULT_PORT: u16 = 9000;
 
+/// Keys that may be preset, and the variables that hold their values.
+const PRESETS: [(&str, &str); 3] = [
+    ("masterendpoint", "MICRO_MASTER_ENDPOINT"),
+    ("dbendpoint", "MICRO_DB_ENDPOINT"),
+    ("storageendpoint", "MICRO_STORAGE_ENDPOINT"),
+];
+
 /// A variable that does not hold what it should.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("environment variable `{variable}` is not a port (0 to 65535): `{value}`")]
@@ -28,6 +35,20 @@ pub(crate) fn port(lookup: impl Fn(&str) -> Option<OsString>) -> Result<u16, Set
         });
     }
     Ok(DEFAULT_PORT)
+}
+
+/// What the store holds before anybody registers. A service that registers later wins, as over any other.
+pub(crate) fn presets(lookup: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, String)> {
+    let value = |variable| {
+        let value = lookup(variable)?.to_string_lossy().trim().to_owned();
+        // The original's ui wants a scheme in the same variable; in the store there is none.
+        let value = value.strip_prefix("http://").unwrap_or(&value);
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    PRESETS
+        .into_iter()
+        .filter_map(|(key, variable)| Some((key, value(variable)?)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -53,6 +74,21 @@ mod tests {
             port_of(&[("PORT", "81"), ("MICRO_KEYVALUESTORE_PORT", "")]),
             Ok(81)
         );
+    }
+
+    #[test]
+    fn endpoints_may_be_preset_without_a_scheme() {
+        let presets = presets(|name| match name {
+            "MICRO_DB_ENDPOINT" => Some("10.0.0.1:9001".into()),
+            "MICRO_MASTER_ENDPOINT" => Some("http://10.0.0.2:9003".into()),
+            "MICRO_STORAGE_ENDPOINT" => Some("".into()),
+            _ => None,
+        });
+        let expected = [
+            ("masterendpoint", "10.0.0.2:9003".to_owned()),
+            ("dbendpoint", "10.0.0.1:9001".to_owned()),
+        ];
+        assert_eq!(presets, expected);
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! db: the tasks of the example application, and which is next.
+//!
+//! It owns what becomes of a task ([`tasks`]), the routes ([`routes`]) and where tasks are kept ([`keep`]).
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `MICRO_DB_LEASE` | seconds until a leased task is ready again, 20 |
+
+mod keep;
+mod routes;
+mod tasks;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use hermitage_http::Limits;
+use hermitage_micro::directory::Service;
+use hermitage_micro::registration::{self, Advertised};
+use hermitage_micro::{Directory, ServiceError, Settings, print_line, service};
+
+use crate::keep::{Keep as _, Memory};
+use crate::routes::Db;
+use crate::tasks::Tasks;
+
+const USAGE: &str = "db [KV_HOST:PORT]";
+
+/// How long a worker has for a task, as in the original.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// Requests to db have no body.
+const MAX_BODY: usize = 4 * 1024;
+
+/// Every worker, and every upload through master, has at most one at a time.
+const MAX_CONNECTIONS: usize = 32;
+
+fn main() -> ExitCode {
+    service::run(run)
+}
+
+fn run() -> Result<(), ServiceError> {
+    let settings = Settings::of_process();
+    let directory = Directory::new(settings.kv(USAGE)?);
+    let lease = settings.seconds("MICRO_DB_LEASE", LEASE)?;
+    let (listener, port) = service::listen(settings.port("DB", Service::Db.default_port())?)?;
+    let advertised = Advertised {
+        port,
+        instead: settings.endpoint("MICRO_ADVERTISE", port)?,
+    };
+
+    let start = Instant::now();
+    let keep = Memory;
+    print_line(&format!("Tasks are kept {}", keep.describe()));
+    let tasks = Tasks::load(Box::new(keep), lease, start.elapsed());
+    let tasks = tasks.map_err(|error| ServiceError::Keep {
+        what: "tasks",
+        reason: error.to_string(),
+    })?;
+    let lines = vec![
+        "Database endpoint registered".to_owned(),
+        format!("Database is listening on {port}"),
+    ];
+    registration::keep_registered(directory, Service::Db, advertised, lines).map_err(ServiceError::Serve)?;
+
+    let db = Db::new(tasks, start);
+    let limits = Limits {
+        body: MAX_BODY,
+        connections: MAX_CONNECTIONS,
+        silence: service::SILENCE,
+    };
+    hermitage_http::serve(&listener, limits, move |request| db.answer(request)).map_err(ServiceError::Serve)
+}

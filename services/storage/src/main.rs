@@ -1,0 +1,62 @@
+//! storage: the pictures of the example application.
+//!
+//! It owns which picture is kept of a task ([`pictures`]), the routes ([`routes`]) and where pictures are
+//! ([`memory`]).
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `MICRO_MAX_UPLOAD` | MiB of the largest upload, 64 |
+//! | `MICRO_STORAGE_MEMORY` | MiB of all pictures in memory, 512; a guest's memory is a bound by itself |
+
+mod memory;
+mod pictures;
+mod routes;
+
+use std::process::ExitCode;
+
+use hermitage_http::Limits;
+use hermitage_micro::directory::Service;
+use hermitage_micro::registration::{self, Advertised};
+use hermitage_micro::{Directory, ServiceError, Settings, print_line, service};
+
+use crate::memory::Memory;
+use crate::pictures::Pictures;
+
+const USAGE: &str = "storage [KV_HOST:PORT]";
+
+/// Pictures in memory, if nobody says otherwise: some hundred photographs.
+const MEMORY: usize = 512 * 1024 * 1024;
+
+/// As many as workers and uploads that are under way; a connection needs 0.2 MB, not the picture's size.
+const MAX_CONNECTIONS: usize = 32;
+
+fn main() -> ExitCode {
+    service::run(run)
+}
+
+fn run() -> Result<(), ServiceError> {
+    let settings = Settings::of_process();
+    let directory = Directory::new(settings.kv(USAGE)?);
+    let pictures = Memory::new(settings.mebibytes("MICRO_STORAGE_MEMORY", MEMORY)?);
+    let limits = Limits {
+        body: service::max_upload(&settings)?,
+        connections: MAX_CONNECTIONS,
+        silence: service::SILENCE,
+    };
+    let (listener, port) = service::listen(settings.port("STORAGE", Service::Storage.default_port())?)?;
+    let advertised = Advertised {
+        port,
+        instead: settings.endpoint("MICRO_ADVERTISE", port)?,
+    };
+    print_line(&format!("Pictures are kept {}", pictures.describe()));
+    let lines = vec![
+        "Storage endpoint registered".to_owned(),
+        format!("Storage is listening on {port}"),
+    ];
+    registration::keep_registered(directory, Service::Storage, advertised, lines)
+        .map_err(ServiceError::Serve)?;
+    hermitage_http::serve_streams(&listener, limits, move |request, body| {
+        routes::answer(&pictures, &request, body)
+    })
+    .map_err(ServiceError::Serve)
+}
