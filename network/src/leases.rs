@@ -1,0 +1,246 @@
+//! Which MAC address has which IPv4 address: the first time by order, and then for ever.
+//!
+//! The file, `leases.json` in the network's folder, is written before an address is given out, so a network that is
+//! killed at any moment gives each guest the address that it had.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use smoltcp::wire::EthernetAddress;
+
+use crate::subnet::Subnet;
+
+/// Why there is no address.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The file cannot be read or written.
+    #[error("cannot {doing} `{path}`")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The file is not what we write.
+    #[error("`{path}` is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What its reader says.
+        source: serde_json::Error,
+    },
+    /// All addresses are given out.
+    #[error("network has no address left: all {0} are given out")]
+    Full(usize),
+    /// Another guest has the address that was asked for.
+    #[error("address {address} is {holder}'s")]
+    Taken {
+        /// The address.
+        address: Ipv4Addr,
+        /// Whose it is.
+        holder: String,
+    },
+    /// The address that was asked for is none of the subnet's.
+    #[error("address {address} is none that a guest of {subnet} can have")]
+    Outside {
+        /// The address.
+        address: Ipv4Addr,
+        /// The network's addresses.
+        subnet: Subnet,
+    },
+}
+
+/// The addresses that are given out.
+#[derive(Debug)]
+pub struct Leases {
+    subnet: Subnet,
+    path: PathBuf,
+    by_mac: BTreeMap<String, Ipv4Addr>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    leases: BTreeMap<String, Ipv4Addr>,
+}
+
+/// Version of the file. 1: the first.
+const VERSION: u32 = 1;
+
+impl Leases {
+    /// Reads `path`; without it, no address is given out yet.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn open(path: &Path, subnet: Subnet) -> Result<Self, LeaseError> {
+        let by_mac = match fs::read(path) {
+            Ok(bytes) => {
+                let damaged = |source| LeaseError::Damaged {
+                    path: path.to_owned(),
+                    source,
+                };
+                let stored: Stored = serde_json::from_slice(&bytes).map_err(damaged)?;
+                if stored.version != VERSION {
+                    let version = <serde_json::Error as serde::de::Error>::custom("an unknown version");
+                    return Err(damaged(version));
+                }
+                stored.leases
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(source) => {
+                return Err(LeaseError::Io {
+                    doing: "read",
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        Ok(Self {
+            subnet,
+            path: path.to_owned(),
+            by_mac,
+        })
+    }
+
+    /// The address of `mac`: the one that it has, else `wanted`, else the lowest that nobody has.
+    ///
+    /// # Errors
+    /// `wanted` is another's or none of the subnet's, no address is left, or the file cannot be written.
+    pub fn address_of(
+        &mut self,
+        mac: EthernetAddress,
+        wanted: Option<Ipv4Addr>,
+    ) -> Result<Ipv4Addr, LeaseError> {
+        let mac = mac.to_string();
+        let has = self.by_mac.get(&mac).copied();
+        let has = has.filter(|&address| self.subnet.hosts().any(|host| host == address));
+        let address = match (wanted, has) {
+            (Some(wanted), _) => self.claim(&mac, wanted)?,
+            (None, Some(has)) => has,
+            (None, None) => self.lowest()?,
+        };
+        if has != Some(address) {
+            let before = self.by_mac.insert(mac.clone(), address);
+            if let Err(error) = self.write() {
+                match before {
+                    Some(before) => self.by_mac.insert(mac, before),
+                    None => self.by_mac.remove(&mac),
+                };
+                return Err(error);
+            }
+        }
+        Ok(address)
+    }
+
+    fn claim(&self, mac: &str, address: Ipv4Addr) -> Result<Ipv4Addr, LeaseError> {
+        let subnet = self.subnet;
+        if !subnet.hosts().any(|host| host == address) {
+            return Err(LeaseError::Outside { address, subnet });
+        }
+        match self.by_mac.iter().find(|&(_, &taken)| taken == address) {
+            Some((holder, _)) if holder != mac => Err(LeaseError::Taken {
+                address,
+                holder: holder.clone(),
+            }),
+            _ => Ok(address),
+        }
+    }
+
+    fn lowest(&self) -> Result<Ipv4Addr, LeaseError> {
+        let taken: std::collections::BTreeSet<_> = self.by_mac.values().copied().collect();
+        let free = self.subnet.hosts().find(|host| !taken.contains(host));
+        free.ok_or_else(|| LeaseError::Full(self.subnet.hosts().count()))
+    }
+
+    fn write(&self) -> Result<(), LeaseError> {
+        let stored = Stored {
+            version: VERSION,
+            leases: self.by_mac.clone(),
+        };
+        let temporary = self.path.with_extension("json.new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, &stored)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().map_err(|source| LeaseError::Io {
+            doing: "write",
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> EthernetAddress {
+        EthernetAddress([0xa2, 0x13, 0x15, 0, 0x80, last])
+    }
+
+    fn open(folder: &Path) -> Leases {
+        Leases::open(&folder.join("leases.json"), "10.1.0.0/29".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_given_once_and_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut leases = open(folder.path());
+        let first = leases.address_of(mac(1), None).unwrap();
+        let second = leases.address_of(mac(2), None).unwrap();
+        assert_eq!([first.to_string(), second.to_string()], ["10.1.0.2", "10.1.0.3"]);
+        drop(leases);
+        let mut leases = open(folder.path());
+        assert_eq!(leases.address_of(mac(2), None).unwrap(), second);
+        assert_eq!(leases.address_of(mac(1), None).unwrap(), first);
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_is_given_unless_it_is_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut leases = open(folder.path());
+        let wanted = "10.1.0.5".parse().unwrap();
+        assert_eq!(leases.address_of(mac(1), Some(wanted)).unwrap(), wanted);
+        assert_eq!(leases.address_of(mac(1), Some(wanted)).unwrap(), wanted);
+        let error = leases.address_of(mac(2), Some(wanted)).unwrap_err().to_string();
+        assert!(error.contains(&mac(1).to_string()), "{error}");
+        let gateway = "10.1.0.1".parse().unwrap();
+        assert!(matches!(
+            leases.address_of(mac(2), Some(gateway)),
+            Err(LeaseError::Outside { .. })
+        ));
+    }
+
+    #[test]
+    fn says_so_when_none_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut leases = open(folder.path());
+        for n in 0..5 {
+            leases.address_of(mac(n), None).unwrap();
+        }
+        assert!(matches!(
+            leases.address_of(mac(9), None),
+            Err(LeaseError::Full(5))
+        ));
+    }
+
+    #[test]
+    fn refuses_a_damaged_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", r#"{"version":2,"leases":{}}"#] {
+            fs::write(folder.path().join("leases.json"), text).unwrap();
+            let opened = Leases::open(&folder.path().join("leases.json"), Subnet::default());
+            assert!(matches!(opened, Err(LeaseError::Damaged { .. })), "{text}");
+        }
+    }
+}

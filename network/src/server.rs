@@ -1,0 +1,442 @@
+//! The process of a network: one loop over the guests' cards, the users' connections and the gateway's sockets.
+//!
+//! ```text
+//! start -> serving -> nobody uses it for LINGER -> end
+//! ```
+//!
+//! Killed, it leaves nothing that matters: the addresses are on disk before they are given out, the guests' cards live
+//! in those who attached them, and the lock goes with the process.
+
+mod client;
+mod port;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use smoltcp::wire::EthernetAddress;
+
+use crate::control::{self, Attached, Attachment, Member, Reply, Request};
+use crate::frame::{MAX_FRAME, Station};
+use crate::gateway::Gateway;
+use crate::leases::{LeaseError, Leases};
+use crate::names::Found;
+use crate::poller::{Interest, Poller, Token};
+use crate::settings::Settings;
+use crate::subnet::{GATEWAY_MAC, Subnet};
+use crate::switch::{Switch, Targets};
+use client::Client;
+use port::Port;
+
+/// Most frames that are taken from one guest before the others have their turn.
+const BURST: usize = 64;
+
+/// Most users at once: each is a descriptor, and a process may have 1024.
+const MAX_CLIENTS: usize = 512;
+
+/// How long a network that nobody uses stays: the next command that uses it often follows at once.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Why a network's process ends before anyone used it, or with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another process serves this network.
+    #[error("network in `{0}` is served by another process")]
+    Served(PathBuf),
+    /// A file of the network.
+    #[error("cannot {doing} `{path}`")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The addresses that are given out.
+    #[error(transparent)]
+    Leases(#[from] LeaseError),
+    /// The kernel refuses what the loop needs.
+    #[error("cannot wait for the guests")]
+    Wait(#[source] io::Error),
+}
+
+/// A network that is about to be served: it listens, and nobody else serves it.
+pub struct Server {
+    folder: PathBuf,
+    /// Held for its lock.
+    _lock: File,
+    listener: UnixListener,
+    poller: Poller,
+    subnet: Subnet,
+    leases: Leases,
+    switch: Switch,
+    gateway: Gateway,
+    ports: BTreeMap<u32, Port>,
+    clients: BTreeMap<u32, Client>,
+    next: u32,
+}
+
+impl Server {
+    /// Takes the network `name` in `folder`.
+    ///
+    /// # Errors
+    /// Another process serves it; its files cannot be used.
+    pub fn open(folder: &Path, name: &str, settings: &Settings) -> Result<Self, ServeError> {
+        let lock = take(folder)?;
+        let subnet = settings.subnet;
+        let leases = Leases::open(&folder.join("leases.json"), subnet)?;
+        let listener = control::listen(folder).map_err(|source| ServeError::Io {
+            doing: "listen in",
+            path: folder.to_owned(),
+            source,
+        })?;
+        let poller = Poller::new().map_err(ServeError::Wait)?;
+        poller
+            .add(&listener, Token::Control, Interest::READ)
+            .map_err(ServeError::Wait)?;
+        // The standard library's source of random numbers, which is the kernel's.
+        let seed = RandomState::new().hash_one(name);
+        Ok(Self {
+            folder: folder.to_owned(),
+            _lock: lock,
+            listener,
+            poller,
+            subnet,
+            leases,
+            switch: Switch::new(subnet),
+            gateway: Gateway::new(name, settings, resolver(), seed),
+            ports: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            next: 0,
+        })
+    }
+
+    /// Serves until nobody has used the network for `linger`.
+    ///
+    /// # Errors
+    /// The kernel refuses to wait.
+    pub fn run(mut self, linger: Duration) -> Result<(), ServeError> {
+        let mut ready = Vec::new();
+        let mut unused_since = Some(Instant::now());
+        loop {
+            let now = Instant::now();
+            let (frames, due) = self.gateway.poll(now, &self.poller);
+            for frame in frames {
+                self.deliver(&frame);
+            }
+            unused_since = if self.clients.is_empty() {
+                unused_since.or(Some(now))
+            } else {
+                None
+            };
+            let left = unused_since.map(|since| linger.saturating_sub(now.duration_since(since)));
+            if left == Some(Duration::ZERO) {
+                control::unlisten(&self.folder);
+                return Ok(());
+            }
+            let time = [left, due].into_iter().flatten().min();
+            self.poller.wait(time, &mut ready).map_err(ServeError::Wait)?;
+            for token in ready.drain(..) {
+                self.handle(token);
+            }
+        }
+    }
+
+    fn handle(&mut self, token: Token) {
+        let now = Instant::now();
+        let (switch, ports) = (&self.switch, &self.ports);
+        let station = |address: Ipv4Addr| {
+            let mut stations = ports.keys().filter_map(|&port| switch.station(port));
+            stations.find(|station| station.address == address).copied()
+        };
+        match token {
+            Token::Control => self.accept(),
+            Token::Client(id) => self.serve(id),
+            Token::Port(id) => self.take_frames(id, now),
+            Token::Tcp(id) => self.gateway.tcp_ready(id, station),
+            Token::TcpForward(id) => self.gateway.accept(id, &self.poller),
+            Token::Udp(id) => self.gateway.udp_ready(id, false, now, station),
+            Token::UdpForward(id) => self.gateway.udp_ready(id, true, now, station),
+        }
+    }
+
+    /// Takes frames from a guest's card, and hands it what waits.
+    fn take_frames(&mut self, id: u32, now: Instant) {
+        let mut frame = [0; MAX_FRAME + 1];
+        for _ in 0..BURST {
+            let Some(port) = self.ports.get_mut(&id) else {
+                return;
+            };
+            port.flush(&self.poller);
+            let frame = match port.receive(&mut frame) {
+                Ok(Some(length)) => &frame[..length],
+                Ok(None) => return,
+                Err(_) => {
+                    self.detach(id);
+                    return;
+                }
+            };
+            match self.switch.targets(id, frame) {
+                Ok(Targets::Gateway) => {
+                    if let Some(&station) = self.switch.station(id) {
+                        self.gateway.receive(frame, &station, now, &self.poller);
+                    }
+                }
+                Ok(Targets::Port(to)) => {
+                    if let Some(port) = self.ports.get_mut(&to) {
+                        port.send(frame, &self.poller);
+                    }
+                }
+                Ok(Targets::Others) => {
+                    for (_, port) in self.ports.iter_mut().filter(|&(&to, _)| to != id) {
+                        port.send(frame, &self.poller);
+                    }
+                }
+                Ok(Targets::Nobody) => {}
+                Err(_) => {
+                    if let Some(port) = self.ports.get_mut(&id) {
+                        port.counters.refused += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands a frame of the gateway's to its guest.
+    fn deliver(&mut self, frame: &[u8]) {
+        let Some(mac) = frame.first_chunk().map(|&mac| EthernetAddress(mac)) else {
+            return;
+        };
+        if let Some(port) = self.switch.port(mac).and_then(|id| self.ports.get_mut(&id)) {
+            port.send(frame, &self.poller);
+        }
+    }
+
+    fn id(&mut self) -> u32 {
+        loop {
+            self.next = self.next.wrapping_add(1);
+            if !self.ports.contains_key(&self.next) && !self.clients.contains_key(&self.next) {
+                return self.next;
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let id = self.id();
+            // Whom we cannot serve sees the end of its connection.
+            if self.clients.len() < MAX_CLIENTS
+                && stream.set_nonblocking(true).is_ok()
+                && self
+                    .poller
+                    .add(&stream, Token::Client(id), Interest::READ)
+                    .is_ok()
+            {
+                self.clients.insert(id, Client::new(stream));
+            }
+        }
+    }
+
+    /// Hears a user out.
+    fn serve(&mut self, id: u32) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let open = client.receive();
+        while let Some(line) = self.clients.get_mut(&id).and_then(Client::line) {
+            let reply = match serde_json::from_slice(&line) {
+                Ok(request) => self.answer(id, request),
+                Err(error) => Reply::Error(format!("no request: {error}")),
+            };
+            let Some(client) = self.clients.get_mut(&id) else {
+                return;
+            };
+            if client.send(&reply).is_err() {
+                self.leave(id);
+                return;
+            }
+        }
+        if open.is_err() {
+            self.leave(id);
+        }
+    }
+
+    /// A user is gone, and its guest with it.
+    fn leave(&mut self, id: u32) {
+        if let Some(client) = self.clients.remove(&id) {
+            client.ports.into_iter().for_each(|port| self.detach(port));
+        }
+    }
+
+    fn answer(&mut self, id: u32, request: Request) -> Reply {
+        match request {
+            Request::Attach(guest) => match self.attach(id, guest) {
+                Ok(attached) => Reply::Attached(attached),
+                Err(message) => Reply::Error(message),
+            },
+            Request::Members => Reply::Members(self.members()),
+            Request::Find(name) => Reply::Addresses(match self.gateway.names.find(&name) {
+                Found::Addresses(addresses) => addresses,
+                Found::Nobody | Found::Elsewhere => Vec::new(),
+            }),
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let member = |(&id, port): (&u32, &Port)| {
+            let station = self.switch.station(id)?;
+            Some(Member {
+                name: port.name.clone(),
+                mac: station.mac.to_string(),
+                address: station.address,
+                aliases: port.aliases.clone(),
+                counters: port.counters,
+            })
+        };
+        self.ports.iter().filter_map(member).collect()
+    }
+
+    /// Attaches a guest, or says why not; nothing of it is left then.
+    fn attach(&mut self, id: u32, guest: Attachment) -> Result<Attached, String> {
+        let client = self.clients.get_mut(&id).ok_or("its user is gone")?;
+        let card = client
+            .descriptors
+            .pop_front()
+            .ok_or("no network card came with the guest")?;
+        let mac: EthernetAddress = guest
+            .mac
+            .parse()
+            .map_err(|()| format!("`{}` is no MAC address", guest.mac))?;
+        if mac == GATEWAY_MAC || !mac.is_unicast() {
+            return Err(format!("MAC address `{mac}` is none that a guest can have"));
+        }
+        if let Some(other) = self.switch.port(mac).and_then(|port| self.ports.get(&port)) {
+            return Err(format!("MAC address `{mac}` is `{}`'s", other.name));
+        }
+        let address = self
+            .leases
+            .address_of(mac, guest.address)
+            .map_err(|error| chain(&error))?;
+        let station = Station { mac, address };
+        let port = self.id();
+        let card = Port::new(card, port, guest.name, guest.aliases, &self.poller)
+            .map_err(|error| format!("cannot use the network card: {error}"))?;
+        let attached = self.switch.attach(port, station);
+        debug_assert!(attached, "the MAC address is free, see above");
+        for name in std::iter::once(&card.name).chain(&card.aliases) {
+            self.gateway.names.add(name, address);
+        }
+        self.ports.insert(port, card);
+        let ports: Result<Vec<_>, _> = guest
+            .forwards
+            .iter()
+            .map(|forward| self.forward(forward, station))
+            .collect();
+        let ports = match ports {
+            Ok(ports) => ports,
+            Err(message) => {
+                self.detach(port);
+                return Err(message);
+            }
+        };
+        if guest.running {
+            self.gateway.ready(&station, &self.poller);
+        }
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.ports.push(port);
+        }
+        Ok(Attached {
+            address,
+            prefix: self.subnet.prefix(),
+            gateway: self.subnet.gateway(),
+            ports,
+        })
+    }
+
+    /// Opens a port of the host; its number.
+    fn forward(&mut self, forward: &control::Forward, station: Station) -> Result<u16, String> {
+        let host = SocketAddr::new(forward.address, forward.host);
+        let opened = if forward.udp {
+            UdpSocket::bind(host).and_then(|socket| {
+                let port = socket.local_addr()?.port();
+                self.gateway.forward_udp(socket, station, forward.guest)?;
+                Ok(port)
+            })
+        } else {
+            TcpListener::bind(host).and_then(|listener| {
+                let port = listener.local_addr()?.port();
+                self.gateway.forward_tcp(listener, station, forward.guest)?;
+                Ok(port)
+            })
+        };
+        opened.map_err(|error| {
+            format!(
+                "cannot open port {} of {}: {error}",
+                forward.host, forward.address
+            )
+        })
+    }
+
+    fn detach(&mut self, port: u32) {
+        if let Some(port) = self.ports.remove(&port) {
+            port.close(&self.poller);
+        }
+        if let Some(station) = self.switch.detach(port) {
+            self.gateway.forget(station.address);
+        }
+    }
+}
+
+/// Makes the folder, and takes its lock.
+fn take(folder: &Path) -> Result<File, ServeError> {
+    let failed = |doing, path: &Path, source| ServeError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
+    let path = folder.join("lock");
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let lock = opened.map_err(|source| failed("open", &path, source))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Served(folder.to_owned())),
+        Err(errno) => Err(failed("lock", &path, errno.into())),
+    }
+}
+
+/// The host's DNS server: the first one of `/etc/resolv.conf` (resolv.conf(5)) that has an IPv4 address.
+fn resolver() -> Option<SocketAddrV4> {
+    let text = fs::read_to_string("/etc/resolv.conf").ok()?;
+    let address = |line: &str| {
+        let rest = line.strip_prefix("nameserver")?;
+        match rest.trim().parse().ok()? {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    };
+    let address = text.lines().find_map(address)?;
+    Some(SocketAddrV4::new(address, 53))
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
