@@ -63,8 +63,6 @@ pub struct Attachment {
     pub address: Option<Ipv4Addr>,
     /// Ports of the host that lead to it.
     pub forwards: Vec<Forward>,
-    /// Whether it runs already and has its address.
-    pub running: bool,
 }
 
 /// What a guest got.

@@ -1,11 +1,12 @@
 //! The gateway: what a guest finds at the first address of its network.
 //!
-//! - [`dhcp`](self): its address; `dns`: names; `udp`, `tcp`: the way out, and ports of the host that lead in;
+//! - `dhcp`: its address; `arrival`: whether it has put that on; `dns`: names; `udp`, `tcp`: the way out, and ports of the host that lead in;
 //! - `packet`: frames taken apart and made.
 //!
 //! Not reachable through it: other networks, what is no single machine, and the host's own loopback addresses; the
 //! latter, at the gateway's address, where the network was made with access to the host.
 
+mod arrival;
 mod dhcp;
 mod dns;
 mod packet;
@@ -21,6 +22,7 @@ use crate::names::Names;
 use crate::poller::Poller;
 use crate::settings::Settings;
 use crate::subnet::Subnet;
+use arrival::Arrivals;
 use packet::{Content, Datagram};
 use tcp::Tcp;
 use udp::{ToGuest, Udp};
@@ -39,6 +41,7 @@ pub struct Gateway {
     host_access: bool,
     tcp: Tcp,
     udp: Udp,
+    arrivals: Arrivals,
     /// Frames for guests.
     out: Vec<Vec<u8>>,
 }
@@ -56,6 +59,7 @@ impl Gateway {
             resolver,
             tcp: Tcp::new(subnet, seed, Instant::now()),
             udp: Udp::default(),
+            arrivals: Arrivals::default(),
             out: Vec::new(),
         }
     }
@@ -63,9 +67,10 @@ impl Gateway {
     /// Takes a frame that the switch sent here.
     pub(crate) fn receive(&mut self, frame: &[u8], station: &Station, now: Instant, poller: &Poller) {
         match packet::content(frame, self.subnet) {
-            Content::Arp => {
-                // A guest that asks for its gateway has its address.
-                self.ready(station, poller);
+            Content::Arp { from } => {
+                if from == station.address {
+                    self.ready(station, poller);
+                }
                 self.tcp.receive(frame);
             }
             Content::Icmp => self.tcp.receive(frame),
@@ -87,7 +92,7 @@ impl Gateway {
             if let Some(answer) = dhcp::answer(datagram.payload, station, self.subnet) {
                 self.out.push(answer.frame);
                 if answer.bound {
-                    self.ready(station, poller);
+                    self.arrivals.ask(*station, now);
                 }
             }
         } else if *to.ip() == self.subnet.gateway() && to.port() == DNS {
@@ -141,8 +146,14 @@ impl Gateway {
         self.udp.forward(socket, guest)
     }
 
+    /// Asks a guest whether it is up.
+    pub(crate) fn ask(&mut self, station: Station, now: Instant) {
+        self.arrivals.ask(station, now);
+    }
+
     /// A guest has its address: ports of the host lead to it from now on.
-    pub(crate) fn ready(&mut self, station: &Station, poller: &Poller) {
+    fn ready(&mut self, station: &Station, poller: &Poller) {
+        self.arrivals.forget(station.address);
         self.tcp.ready(station, poller);
         self.udp.ready(station.address, poller);
     }
@@ -150,6 +161,7 @@ impl Gateway {
     /// Forgets a guest.
     pub(crate) fn forget(&mut self, guest: Ipv4Addr) {
         self.names.remove(guest);
+        self.arrivals.forget(guest);
         self.tcp.forget(guest);
         self.udp.forget(guest);
     }
@@ -198,6 +210,7 @@ impl Gateway {
         let udp = self.udp.sweep(now);
         let mut out = std::mem::take(&mut self.out);
         out.extend(frames);
-        (out, [tcp, udp].into_iter().flatten().min())
+        let arrivals = self.arrivals.poll(self.subnet.gateway(), now, &mut out);
+        (out, [tcp, udp, arrivals].into_iter().flatten().min())
     }
 }

@@ -346,9 +346,8 @@ impl Server {
                 return Err(message);
             }
         };
-        if guest.running {
-            self.gateway.ready(&station, &self.poller);
-        }
+        // It may run already, or have an address of its own: then nothing else tells that it is up.
+        self.gateway.ask(station, Instant::now());
         if let Some(client) = self.clients.get_mut(&id) {
             client.ports.push(port);
         }

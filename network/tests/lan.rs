@@ -69,7 +69,12 @@ fn guests_talk_to_each_other() {
         if done == sent.len() {
             socket.close();
         }
-        (got.len() == sent.len()).then_some(())
+        // To the very end, so that the server has it too.
+        let over = matches!(
+            client.socket(handle).state(),
+            tcp::State::TimeWait | tcp::State::Closed
+        );
+        (over && got.len() == sent.len()).then_some(())
     });
     assert!(got == sent);
     let mut server = server.join().unwrap();

@@ -31,7 +31,10 @@ pub(crate) struct Datagram<'a> {
 /// What a frame for the gateway holds.
 #[derive(Debug)]
 pub(crate) enum Content<'a> {
-    Arp,
+    /// `from` is unspecified in the question of one that has no address yet.
+    Arp {
+        from: Ipv4Addr,
+    },
     Udp(Datagram<'a>),
     Tcp {
         from: SocketAddrV4,
@@ -53,7 +56,15 @@ fn parse(frame: &[u8], subnet: Subnet) -> Option<Content<'_>> {
     // The wrapper over a borrowed slice gives out payloads that live as long as the slice.
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.ethertype() == EthernetProtocol::Arp {
-        return Some(Content::Arp);
+        let arp = ArpRepr::parse(&ArpPacket::new_checked(ethernet.payload()).ok()?).ok()?;
+        let ArpRepr::EthernetIpv4 {
+            source_protocol_addr: from,
+            ..
+        } = arp
+        else {
+            return None;
+        };
+        return Some(Content::Arp { from });
     }
     let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
     let checks = ChecksumCapabilities::default();
@@ -126,18 +137,35 @@ pub(crate) fn udp(datagram: &Datagram<'_>, to: &Station) -> Option<Vec<u8>> {
 
 /// The frame in which `station` tells the gateway who it is.
 pub(crate) fn arp_of(station: &Station, gateway: Ipv4Addr) -> Vec<u8> {
+    let gateway = Station {
+        mac: GATEWAY_MAC,
+        address: gateway,
+    };
+    arp(ArpOperation::Reply, station, &gateway)
+}
+
+/// The frame in which the gateway asks `station` who it is; to it alone, since it is known.
+pub(crate) fn arp_question(station: &Station, gateway: Ipv4Addr) -> Vec<u8> {
+    let gateway = Station {
+        mac: GATEWAY_MAC,
+        address: gateway,
+    };
+    arp(ArpOperation::Request, &gateway, station)
+}
+
+fn arp(operation: ArpOperation, from: &Station, to: &Station) -> Vec<u8> {
     let arp = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: station.mac,
-        source_protocol_addr: station.address,
-        target_hardware_addr: GATEWAY_MAC,
-        target_protocol_addr: gateway,
+        operation,
+        source_hardware_addr: from.mac,
+        source_protocol_addr: from.address,
+        target_hardware_addr: to.mac,
+        target_protocol_addr: to.address,
     };
     let mut bytes = vec![0; EthernetFrame::<&[u8]>::buffer_len(arp.buffer_len())];
     let mut frame = EthernetFrame::new_unchecked(&mut bytes);
     EthernetRepr {
-        src_addr: station.mac,
-        dst_addr: GATEWAY_MAC,
+        src_addr: from.mac,
+        dst_addr: to.mac,
         ethertype: EthernetProtocol::Arp,
     }
     .emit(&mut frame);

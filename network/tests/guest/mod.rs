@@ -88,7 +88,6 @@ pub(crate) fn attachment(last: u8, name: &str, forwards: &[Forward]) -> Attachme
         aliases: vec!["all".to_owned()],
         address: None,
         forwards: forwards.to_vec(),
-        running: false,
     }
 }
 
