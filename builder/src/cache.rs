@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -22,6 +23,10 @@ use crate::event::{Event, Observer, Outcome};
 /// Results of builds that are kept of each kind: enough for some branches and workspaces to live side by side, at 6 MB
 /// each for libhermit.
 const KEPT: usize = 16;
+
+/// How often a lock is tried whose folder vanishes meanwhile: once for each process that removes what is locked just
+/// then.
+const ATTEMPTS: usize = 100;
 
 /// Why the cache cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,11 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// Whether something is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -141,6 +151,25 @@ impl Lock {
     /// Takes the lock of `path` (a file beside it); if another process holds it, says who and waits.
     pub(crate) fn take(path: &Path, what: &str, observer: &dyn Observer) -> Result<Self, CacheError> {
         let path = &suffixed(path, ".lock");
+        let mut attempts = 0;
+        let mut file = loop {
+            attempts += 1;
+            match Self::wait(path, what, observer) {
+                // Whoever removes what is locked removes the lock's file, too, and the folder if that is empty then.
+                Ok(file) if is_at(&file, path) => break file,
+                Err(error) if attempts >= ATTEMPTS || !error.is_missing() => return Err(error),
+                _ => {}
+            }
+        };
+        let holder = format!("process {} ({})\n", std::process::id(), command_line());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(failed("write", path))?;
+        Ok(Self { _file: file })
+    }
+
+    fn wait(path: &Path, what: &str, observer: &dyn Observer) -> Result<File, CacheError> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed("create", folder))?;
         }
@@ -163,12 +192,21 @@ impl Lock {
                 .map_err(io::Error::from)
                 .map_err(failed("lock", path))?;
         }
-        let holder = format!("process {} ({})\n", std::process::id(), command_line());
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(holder.as_bytes()))
-            .map_err(failed("write", path))?;
-        Ok(Self { _file: file })
+        Ok(file)
+    }
+
+    /// Removes the lock's file, with what it stood for.
+    pub(crate) fn remove(self, path: &Path) -> Result<(), CacheError> {
+        remove(&suffixed(path, ".lock"))
+    }
+}
+
+/// Whether a path names an opened file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(opened), Ok(there)) => identity(opened) == identity(there),
+        _ => false,
     }
 }
 

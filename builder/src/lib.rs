@@ -10,6 +10,7 @@
 //!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
 //! - [`gather`], [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
 //! - [`update`]: changes an image that is there, with the help of an index beside it;
+//! - [`images`]: removes and renames images, with what lies beside them;
 //! - [`inspect`]: composed images, looked at without booting;
 //! - [`session`], [`environment`], [`event`], [`cache`], [`process`]: what all of them stand on.
 //!
@@ -23,6 +24,7 @@ pub mod environment;
 pub mod event;
 pub mod gather;
 pub mod image;
+pub mod images;
 mod index;
 pub mod inspect;
 pub mod kernel;

@@ -101,31 +101,48 @@ impl Drop for Instance {
     }
 }
 
-/// The names of the instances below `root` that run on an image, sorted. For messages: an instance may end, and
-/// another one start, at any moment.
+/// The instances whose disks are overlays of one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    /// Names of those that run, sorted.
+    pub running: Vec<String>,
+    /// Names of those that do not, sorted.
+    pub stopped: Vec<String>,
+}
+
+/// The instances below `root` whose disks are overlays of an image. An instance may end, and another one start, at any
+/// moment, unless the caller holds the image's lock: then none starts.
 #[must_use]
-pub fn instances_on(root: &Path, image: &Path) -> Vec<String> {
+pub fn instances_on(root: &Path, image: &Path) -> Users {
+    let mut users = Users::default();
     let Ok(image) = fs::canonicalize(image) else {
-        return Vec::new();
+        return users;
     };
     let entries = fs::read_dir(root.join("instances"))
         .into_iter()
         .flatten()
         .flatten();
-    let runs_on_it = |folder: &Path| {
+    for entry in entries {
+        let folder = entry.path();
         let backing = hermitage_disk::qcow2::backing_file(&folder.join(file::DISK));
         let backing = backing
             .ok()
             .flatten()
             .and_then(|path| fs::canonicalize(path).ok());
-        backing.as_ref() == Some(&image) && is_locked(&folder.join(LOCK))
-    };
-    let mut names: Vec<_> = entries
-        .filter(|entry| runs_on_it(&entry.path()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
-    names
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if backing.as_ref() != Some(&image) {
+            continue;
+        }
+        match is_locked(&folder.join(LOCK)) {
+            true => users.running.push(name),
+            false => users.stopped.push(name),
+        }
+    }
+    users.running.sort_unstable();
+    users.stopped.sort_unstable();
+    users
 }
 
 /// Whether a launcher that lives holds a lock. One that nobody holds is taken for a moment, in a folder that a killed
@@ -190,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_instances_that_run_on_an_image_and_no_other() {
+    fn names_the_instances_on_an_image_and_no_other() {
         let root = tempfile::tempdir().unwrap();
         let images = ["one", "two"].map(|name| root.path().join(name));
         for image in &images {
@@ -211,11 +228,19 @@ mod tests {
         fs::create_dir(&left).unwrap();
         fs::write(left.join(LOCK), "4194305").unwrap();
         hermitage_disk::create_overlay(&images[0], &left.join(file::DISK)).unwrap();
-        assert_eq!(instances_on(root.path(), &images[0]), ["a", "kv"]);
-        assert_eq!(instances_on(root.path(), &images[1]), ["b"]);
+        let users = instances_on(root.path(), &images[0]);
+        assert_eq!(
+            (users.running, users.stopped),
+            (vec!["a".to_owned(), "kv".to_owned()], vec!["left".to_owned()])
+        );
+        let users = instances_on(root.path(), &images[1]);
+        assert_eq!((users.running, users.stopped), (vec!["b".to_owned()], vec![]));
         drop(first);
-        assert!(instances_on(root.path(), &images[0]).is_empty());
-        assert!(instances_on(&root.path().join("nothing"), &images[0]).is_empty());
+        assert!(instances_on(root.path(), &images[0]).running.is_empty());
+        assert_eq!(
+            instances_on(&root.path().join("nothing"), &images[0]),
+            Users::default()
+        );
     }
 
     #[test]

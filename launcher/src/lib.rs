@@ -33,7 +33,7 @@ pub use accelerator::AcceleratorChoice;
 pub use error::Error;
 pub use exit::GuestExit;
 pub use forward::Forward;
-pub use instance::instances_on;
+pub use instance::{Users, instances_on};
 pub use launch::{Launch, plan};
 pub use machine::Machine;
 pub use spec::{Entry, Firmware, MachineSpec, Network, RunRequest};

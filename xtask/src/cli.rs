@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Compose(commands::compose::Args),
     /// Run an image
     Run(commands::run::Args),
-    /// Look at composed images, copy files out of them, export them
+    /// Look at composed images, copy files out of them, export, remove and rename them
     Image(commands::image::Args),
     /// Say what this machine has of what is needed, and what to do about the rest
     Doctor(commands::doctor::Args),

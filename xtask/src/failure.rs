@@ -40,14 +40,29 @@ pub(crate) enum Failure {
         /// The names of those that are.
         known: Vec<String>,
     },
-    /// An image that cannot be updated, since instances run on it.
-    #[error("`{}` cannot be updated: the instance `{}` uses it", image.display(), instances.join("`, `"))]
+    /// An image that cannot be changed, since something runs on it.
+    #[error("`{}` cannot be {change}: {}", image.display(), using(instances))]
     InUse {
         /// The image.
         image: PathBuf,
+        /// What was to be done: `updated`, `removed`, `renamed`.
+        change: &'static str,
+        /// The names of the instances, as far as it is instances.
+        instances: Vec<String>,
+    },
+    /// An image that cannot be removed or renamed, since the disks of stopped instances are overlays of it.
+    #[error("`{}` cannot be {change}: it backs the disk of {}", image.display(), named(instances))]
+    Needed {
+        /// The image.
+        image: PathBuf,
+        /// What was to be done.
+        change: &'static str,
         /// The instances' names.
         instances: Vec<String>,
     },
+    /// An image cannot be removed or renamed.
+    #[error(transparent)]
+    Images(#[from] builder::images::ImagesError),
     /// A guest could not be planned, started or watched.
     #[error(transparent)]
     Launcher(#[from] launcher::Error),
@@ -74,6 +89,8 @@ impl Failure {
             | Self::Toolchain(_)
             | Self::Package(_)
             | Self::InUse { .. }
+            | Self::Needed { .. }
+            | Self::Images(_)
             | Self::Inspect(_)
             | Self::NoPackage { .. } => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
@@ -95,12 +112,17 @@ impl Failure {
                     "compose it with `cargo xtask compose {name}`, or run one of `{composed}`"
                 ))
             }
-            Self::InUse { .. } => {
-                Some("stop it, or compose without `--update`, which leaves the old image to it".to_owned())
+            Self::InUse {
+                change: "updated", ..
+            } => Some("stop it, or compose without `--update`, which leaves the old image to it".to_owned()),
+            Self::InUse { .. } => Some("stop it first".to_owned()),
+            Self::Needed { .. } => {
+                Some("`--force` does it all the same; what is on that disk is lost then".to_owned())
             }
             Self::Launcher(launcher::Error::NoBootSet { name, known, .. }) if !known.is_empty() => {
                 builder::suggest::did_you_mean(name, known)
             }
+            Self::Images(error) => error.hint(),
             Self::Launcher(error) => error.hint(),
             Self::Host(error) => error.hint(),
             Self::Toolchain(error) => error.hint(),
@@ -109,6 +131,21 @@ impl Failure {
             Self::NoPackage { name, known } => builder::suggest::suggest(name, known),
         }
     }
+}
+
+/// `the instance `a` uses it`
+fn using(instances: &[String]) -> String {
+    match instances.len() {
+        0 => "it is in use".to_owned(),
+        1 => format!("{} uses it", named(instances)),
+        _ => format!("{} use it", named(instances)),
+    }
+}
+
+/// `the instances `a`, `b``
+fn named(instances: &[String]) -> String {
+    let plural = if instances.len() == 1 { "" } else { "s" };
+    format!("the instance{plural} `{}`", instances.join("`, `"))
 }
 
 fn launcher_code(error: &launcher::Error) -> u8 {

@@ -11,6 +11,7 @@ use builder::package::{self, PackageError};
 use builder::session::Session;
 use builder::update::Updated;
 
+use super::image::in_use;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::Progress;
@@ -75,20 +76,9 @@ fn compose_as(mode: Mode, package: &str, printer: &Printer) -> Result<ComposeRep
     };
     let manifest = manifest(&root, package)?;
     package::build(&session, &manifest, &[], &root.join("images"), mode).map_err(|error| match error {
-        PackageError::Compose(ComposeError::InUse { path }) => in_use(path),
+        PackageError::Compose(ComposeError::InUse { path }) => in_use(&path, "updated"),
         error => error.into(),
     })
-}
-
-/// Says which instances use an image. Whatever else has it open, a machine that was started by hand say, has no name.
-fn in_use(image: PathBuf) -> Failure {
-    let root = launcher::environment::root();
-    let instances = root.map_or_else(Vec::new, |root| launcher::instances_on(&root, &image));
-    if instances.is_empty() {
-        return PackageError::from(ComposeError::InUse { path: image }).into();
-    }
-    let image = workspace::shown(&image);
-    Failure::InUse { image, instances }
 }
 
 /// The manifest of a package that is given by its name or by a path.

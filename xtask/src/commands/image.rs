@@ -1,4 +1,4 @@
-//! `cargo xtask image`: composed images, looked at without booting.
+//! `cargo xtask image`: composed images, looked at without booting, removed, renamed.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,7 +19,10 @@ use crate::progress::Progress;
 use crate::table::{Align, Table};
 use crate::workspace;
 
+mod manage;
 mod view;
+
+pub(super) use manage::in_use;
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]
@@ -123,6 +126,34 @@ no checksums: they must be readable, but a bit that changed in one of them is no
         /// File to write
         output: PathBuf,
     },
+    /// Remove images
+    #[command(after_help = "\
+Example:
+  cargo xtask image rm kv db
+
+All of them are removed, or none, if an instance uses one of them.")]
+    Rm {
+        /// Images: names of composed ones, or paths
+        #[arg(value_name = "IMAGE", required = true)]
+        images: Vec<String>,
+
+        /// Remove an image even if a stopped instance's disk is an overlay of it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give an image another name, under which `compose` does not replace it
+    #[command(after_help = "Example:\n  cargo xtask image rename kv kv-1.2")]
+    Rename {
+        /// Image: the name of a composed one, or a path
+        image: String,
+
+        /// New name; one that is taken is refused
+        name: String,
+
+        /// Rename an image even if a stopped instance's disk is an overlay of it
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// The formats, as the command line names them.
@@ -178,6 +209,8 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             }
         }
         Command::Verify { image } => check(image, printer)?,
+        Command::Rm { images, force } => manage::remove(images, *force, printer)?,
+        Command::Rename { image, name, force } => manage::rename(image, name, *force, printer)?,
         Command::Export {
             image,
             format,

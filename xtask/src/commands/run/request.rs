@@ -152,7 +152,7 @@ pub(crate) fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
         return Ok((path.to_owned(), name.into_owned()));
     }
     let images = workspace::root().join("images");
-    let path = images.join(image).join(image).with_extension("qcow2");
+    let path = images.join(image).join(format!("{image}.qcow2"));
     if path.exists() {
         return Ok((path, image.to_owned()));
     }
@@ -167,7 +167,7 @@ fn composed(images: &Path) -> Vec<String> {
     let entries = fs::read_dir(images).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| images.join(name).join(name).with_extension("qcow2").exists())
+        .filter(|name| images.join(name).join(format!("{name}.qcow2")).exists())
         .collect();
     names.sort_unstable();
     names
