@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hermitage_boot::config::EncodeError;
 use hermitage_boot::sets;
@@ -18,7 +18,7 @@ use hermitage_erofs::writer::{self, Base, Content, Item, ItemKind, Plan, WriteAt
 
 use crate::event::{Event, Observer, Stage, Unit};
 use crate::resolve::Resolution;
-use crate::tree::{MTIME, NodeKind, Tree};
+use crate::tree::{ImagePath, MTIME, Node, NodeKind, Tree};
 
 /// The file system's name.
 pub(crate) const VOLUME: &str = "hermitage";
@@ -129,7 +129,7 @@ impl<'a> Boot<'a> {
 /// A disk that is ready to be written.
 pub struct DiskPlan<'a> {
     tree: &'a Tree,
-    files: Plan,
+    files: Plan<'a>,
     boot: &'a Boot<'a>,
     size: u64,
 }
@@ -181,8 +181,8 @@ impl<'a> DiskPlan<'a> {
         slice(&LOADER)?.write_at(0, &self.boot.loader.elf)?;
         slice(&BOOT_CONFIG)?.write_at(0, &self.boot.boot_config)?;
         let root = Root(slice(&ROOT)?);
-        let mut sources = Sources::new(self.tree, observer);
-        let files = writer::write(&self.files, VOLUME, &root, &mut sources)?;
+        let sources = Sources::new(self.tree, observer);
+        let files = writer::write(&self.files, VOLUME, &root, &sources)?;
 
         let digest = self.boot.digest(&files.digest, self.size);
         let mut identity = [0; 16];
@@ -194,21 +194,24 @@ impl<'a> DiskPlan<'a> {
 }
 
 /// The tree's nodes for the file system's writer, in their order.
-pub(crate) fn items(tree: &Tree) -> Vec<Item> {
-    let item = |(path, node): (&crate::tree::ImagePath, &crate::tree::Node)| Item {
-        path: path.to_bytes(),
+pub(crate) fn items(tree: &Tree) -> Vec<Item<'_>> {
+    tree.iter().map(|(path, node)| item(path, node)).collect()
+}
+
+fn item<'a>(path: &'a ImagePath, node: &'a Node) -> Item<'a> {
+    Item {
+        path: path.as_bytes(),
         kind: match &node.kind {
             NodeKind::Directory => ItemKind::Directory,
             NodeKind::File { size, .. } => ItemKind::File(*size),
-            NodeKind::Symlink(target) => ItemKind::Symlink(target.clone()),
+            NodeKind::Symlink(target) => ItemKind::Symlink(target),
         },
         permissions: node.mode,
         uid: 0,
         gid: 0,
         mtime: MTIME,
         mtime_nsec: 0,
-    };
-    tree.iter().map(item).collect()
+    }
 }
 
 /// The root partition, for the file system's writer.
@@ -220,25 +223,24 @@ impl WriteAt for Root<'_> {
     }
 }
 
+/// How many files are opened between two events: an event for each costs more than opening a file does.
+const FILES_OF_AN_EVENT: u64 = 32;
+
 /// Opens the tree's files, and says how far it is.
 pub(crate) struct Sources<'a> {
-    /// By the index of the item; `None` for what is no file.
-    paths: Vec<Option<(PathBuf, String)>>,
+    /// By the index of the item.
+    nodes: Vec<(&'a ImagePath, &'a Node)>,
     observer: &'a dyn Observer,
-    opened: u64,
+    opened: AtomicU64,
     total: u64,
 }
 
 impl<'a> Sources<'a> {
-    pub(crate) fn new(tree: &Tree, observer: &'a dyn Observer) -> Self {
-        let paths = tree.iter().map(|(path, node)| match &node.kind {
-            NodeKind::File { source, .. } => Some((source.clone(), path.to_string())),
-            _ => None,
-        });
+    pub(crate) fn new(tree: &'a Tree, observer: &'a dyn Observer) -> Self {
         Self {
-            paths: paths.collect(),
+            nodes: tree.iter().collect(),
             observer,
-            opened: 0,
+            opened: AtomicU64::new(0),
             total: tree.files() as u64,
         }
     }
@@ -247,20 +249,25 @@ impl<'a> Sources<'a> {
 impl Content for Sources<'_> {
     type Reader = File;
 
-    fn open(&mut self, item: usize) -> io::Result<File> {
-        let Some(Some((source, path))) = self.paths.get(item) else {
+    fn open(&self, item: usize) -> io::Result<File> {
+        let Some((path, node)) = self.nodes.get(item) else {
             return Err(io::ErrorKind::NotFound.into());
         };
+        let NodeKind::File { source, .. } = &node.kind else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
         let file = File::open(source)?;
-        // A large file may be opened twice.
-        self.opened = (self.opened + 1).min(self.total);
-        self.observer.event(&Event::Progress {
-            stage: Stage::Image,
-            unit: Unit::Files,
-            done: self.opened,
-            total: Some(self.total),
-            current: path.clone(),
-        });
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        if opened % FILES_OF_AN_EVENT == 1 || opened == self.total {
+            self.observer.event(&Event::Progress {
+                stage: Stage::Image,
+                unit: Unit::Files,
+                // A large file may be opened twice.
+                done: opened.min(self.total),
+                total: Some(self.total),
+                current: path.to_string(),
+            });
+        }
         Ok(file)
     }
 }

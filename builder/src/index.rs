@@ -8,109 +8,101 @@
 //! | --- | --- |
 //! | 8 | [`MAGIC`] |
 //! | 32 | BLAKE3 of the rest |
-//! | rest | [`Stored`], as `postcard` encodes it |
+//! | 128 | the superblock |
+//! | 8 | how many bytes of records follow |
+//! | | the records of [`Base`] |
+//! | 32 each | for each file in their order: its inode on the host; mtime and ctime, 8 bytes of seconds and 4 of nanoseconds each. All zero if it is not to be trusted |
 
-use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use hermitage_erofs::format::{CHECKSUM_SPAN, SUPERBLOCK_SIZE, Superblock};
-use hermitage_erofs::writer::{Base, Item, ItemKind, Placed};
-use serde::{Deserialize, Serialize};
+use hermitage_erofs::writer::Base;
 
 use crate::cache::{CacheError, failed, remove, suffixed};
 use crate::tree::Stat;
 
-/// What an index starts with; its last digit is the version. 1: the first one.
-const MAGIC: &[u8; 8] = b"HMINDEX1";
+/// What an index starts with; its last digit is the version. 1: by `postcard`; 2: records of fixed fields.
+const MAGIC: &[u8; 8] = b"HMINDEX2";
 
-/// Bytes before [`Stored`].
-const HEADER: usize = MAGIC.len() + blake3::OUT_LEN;
+/// Bytes before the records.
+const HEADER: usize = 8 + blake3::OUT_LEN + SUPERBLOCK_SIZE + 8;
+
+/// Bytes of a file's stat.
+const STAT: usize = 32;
 
 /// What is known of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Index {
     /// What is in it.
     pub(crate) base: Base,
-    /// What the host said of the files that can be trusted, by their paths in the image.
-    pub(crate) stats: HashMap<Vec<u8>, Stat>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    superblock: Vec<u8>,
-    nodes: Vec<StoredNode>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredNode {
-    path: Vec<u8>,
-    kind: StoredKind,
-    permissions: u16,
-    uid: u32,
-    gid: u32,
-    mtime: (i64, u32),
-    nid: u64,
-    start_block: u32,
-    blocks: u32,
-    digest: Option<[u8; blake3::OUT_LEN]>,
-    stat: Option<Stat>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum StoredKind {
-    File(u64),
-    Directory,
-    Symlink(Vec<u8>),
+    /// What the host said of each file, in their order; `None` if that cannot be trusted.
+    pub(crate) stats: Vec<Option<Stat>>,
 }
 
 impl Index {
     /// The index of an image that has this superblock; `None` if it is missing, stale or damaged.
     pub(crate) fn load(image: &Path, superblock: &Superblock) -> Option<Self> {
-        let bytes = fs::read(suffixed(image, ".index")).ok()?;
-        let stored = bytes.get(HEADER..)?;
-        let (magic, digest) = bytes[..HEADER].split_at(MAGIC.len());
-        if magic != MAGIC || blake3::hash(stored).as_bytes() != digest {
-            return None;
-        }
-        let stored: Stored = postcard::from_bytes(stored).ok()?;
+        let mut file = File::open(suffixed(image, ".index")).ok()?;
+        let length = file.metadata().ok()?.len();
+        let mut header = [0; HEADER];
+        file.read_exact(&mut header).ok()?;
+        let (magic, rest) = header.split_at(MAGIC.len());
+        let (digest, rest) = rest.split_at(blake3::OUT_LEN);
+        let (stored, records) = rest.split_at(SUPERBLOCK_SIZE);
         let mut span = [0; CHECKSUM_SPAN];
-        span.get_mut(..SUPERBLOCK_SIZE)?
-            .copy_from_slice(stored.superblock.get(..SUPERBLOCK_SIZE)?);
-        if Superblock::decode(&span).ok()? != *superblock {
+        span[..SUPERBLOCK_SIZE].copy_from_slice(stored);
+        if magic != MAGIC || Superblock::decode(&span).ok()? != *superblock {
             return None;
         }
-        let mut index = Self {
-            base: Base {
-                superblock: superblock.clone(),
-                nodes: Vec::with_capacity(stored.nodes.len()),
-            },
-            stats: HashMap::with_capacity(stored.nodes.len()),
+        let stats = length.checked_sub(HEADER as u64);
+        let records = u64::from_le_bytes(records.try_into().ok()?);
+        let stats = stats?.checked_sub(records)?;
+        let mut take = |length: u64| {
+            // No longer than the file is.
+            let mut bytes = vec![0; usize::try_from(length).ok()?];
+            file.read_exact(&mut bytes).ok()?;
+            Some(bytes)
         };
-        for node in stored.nodes {
-            if let Some(stat) = node.stat {
-                index.stats.insert(node.path.clone(), stat);
-            }
-            index.base.nodes.push(node.into());
+        let (records, stats) = (take(records)?, take(stats)?);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(rest).update(&records).update(&stats);
+        if hasher.finalize().as_bytes() != digest {
+            return None;
         }
-        Some(index)
+        Some(Self {
+            base: Base::from_records(superblock.clone(), records)?,
+            stats: stats.chunks_exact(STAT).map(decode).collect(),
+        })
     }
 
     /// Puts it beside its image.
     pub(crate) fn save(&self, image: &Path) -> Result<(), CacheError> {
-        let node = |placed: &Placed| StoredNode::new(placed, self.stats.get(&placed.item.path).copied());
-        let stored = Stored {
-            superblock: self.base.superblock.encode().to_vec(),
-            nodes: self.base.nodes.iter().map(node).collect(),
-        };
         let path = &suffixed(image, ".index");
-        let mut bytes = [&MAGIC[..], &[0; blake3::OUT_LEN]].concat();
-        bytes = postcard::to_extend(&stored, bytes)
-            .map_err(std::io::Error::other)
-            .map_err(failed("write", path))?;
-        let digest = blake3::hash(&bytes[HEADER..]);
-        bytes[MAGIC.len()..HEADER].copy_from_slice(digest.as_bytes());
-        fs::write(path, bytes).map_err(failed("write", path))
+        let records = self.base.records();
+        let mut stats = Vec::with_capacity(self.stats.len() * STAT);
+        for stat in &self.stats {
+            encode(stat.unwrap_or_default(), &mut stats);
+        }
+        let superblock = self.base.superblock.encode();
+        let length = (records.len() as u64).to_le_bytes();
+        let parts = [&superblock[..], &length, records, &stats];
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(part);
+        }
+        let digest = hasher.finalize();
+        let write = || {
+            let mut file = File::create(path)?;
+            file.write_all(&[MAGIC, &digest.as_bytes()[..]].concat())?;
+            parts.iter().try_for_each(|part| file.write_all(part))
+        };
+        write().map_err(|error: io::Error| {
+            // Half an index is none; what cannot be removed either is known by its digest.
+            let _ = fs::remove_file(path);
+            failed("write", path)(error)
+        })
     }
 
     /// Removes the index of an image that is about to change.
@@ -119,49 +111,28 @@ impl Index {
     }
 }
 
-impl StoredNode {
-    fn new(placed: &Placed, stat: Option<Stat>) -> Self {
-        let item = &placed.item;
-        Self {
-            path: item.path.clone(),
-            kind: match &item.kind {
-                ItemKind::File(size) => StoredKind::File(*size),
-                ItemKind::Directory => StoredKind::Directory,
-                ItemKind::Symlink(target) => StoredKind::Symlink(target.clone()),
-            },
-            permissions: item.permissions,
-            uid: item.uid,
-            gid: item.gid,
-            mtime: (item.mtime, item.mtime_nsec),
-            nid: placed.nid,
-            start_block: placed.start_block,
-            blocks: placed.blocks,
-            digest: placed.digest.map(Into::into),
-            stat,
-        }
+fn encode(stat: Stat, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&stat.inode.to_le_bytes());
+    for (seconds, nanoseconds) in [stat.mtime, stat.ctime] {
+        bytes.extend_from_slice(&seconds.to_le_bytes());
+        bytes.extend_from_slice(&nanoseconds.to_le_bytes());
     }
 }
 
-impl From<StoredNode> for Placed {
-    fn from(node: StoredNode) -> Self {
-        Self {
-            item: Item {
-                path: node.path,
-                kind: match node.kind {
-                    StoredKind::File(size) => ItemKind::File(size),
-                    StoredKind::Directory => ItemKind::Directory,
-                    StoredKind::Symlink(target) => ItemKind::Symlink(target),
-                },
-                permissions: node.permissions,
-                uid: node.uid,
-                gid: node.gid,
-                mtime: node.mtime.0,
-                mtime_nsec: node.mtime.1,
-            },
-            nid: node.nid,
-            start_block: node.start_block,
-            blocks: node.blocks,
-            digest: node.digest.map(Into::into),
-        }
-    }
+fn decode(bytes: &[u8]) -> Option<Stat> {
+    let (inode, times) = bytes.split_first_chunk()?;
+    let time = |bytes: &[u8]| {
+        let (seconds, nanoseconds) = bytes.split_first_chunk()?;
+        Some((
+            i64::from_le_bytes(*seconds),
+            u32::from_le_bytes(nanoseconds.try_into().ok()?),
+        ))
+    };
+    let (mtime, ctime) = times.split_at_checked(12)?;
+    let stat = Stat {
+        inode: u64::from_le_bytes(*inode),
+        mtime: time(mtime)?,
+        ctime: time(ctime)?,
+    };
+    (stat != Stat::default()).then_some(stat)
 }

@@ -3,12 +3,15 @@
 //! Each path has an origin, so that two things which bring the same path are both named. Where the content of files
 //! comes from is said, not read: reading is [`crate::image`]'s.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use hermitage_erofs::writer::compare_paths;
 
 /// Modification time of everything in an image, seconds since 1970: a fixed one, since equal inputs give equal
 /// images on any day.
@@ -23,9 +26,10 @@ pub const MODE_FILE: u16 = 0o644;
 /// Most bytes of a name in an image (EROFS).
 const MAX_NAME: usize = 255;
 
-/// An absolute path in an image, without `.`, `..` and empty names. The root itself is none.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImagePath(Vec<Vec<u8>>);
+/// An absolute path in an image, without `.`, `..` and empty names. The root itself is none. The order is that of
+/// names: what lies in `/a` comes right behind it, before `/a.b`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ImagePath(Box<[u8]>);
 
 impl ImagePath {
     /// Checks a path; a `/` before it may be missing, one behind it is ignored.
@@ -37,12 +41,10 @@ impl ImagePath {
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
             .collect();
-        let wrong =
-            |name: &&[u8]| name.contains(&0) || name.len() > MAX_NAME || matches!(*name, b"." | b"..");
-        if names.is_empty() || names.iter().any(wrong) {
+        if names.is_empty() || names.iter().any(|name| !is_name(name)) {
             return Err(PathError(String::from_utf8_lossy(path).into_owned()));
         }
-        Ok(Self(names.into_iter().map(<[u8]>::to_vec).collect()))
+        Ok(Self(names.join(&b'/').into()))
     }
 
     /// The path of something in this folder, whose path from there is given.
@@ -50,29 +52,43 @@ impl ImagePath {
     /// # Errors
     /// A path that cannot be in an image.
     pub fn join(&self, path: &Path) -> Result<Self, PathError> {
-        let mut bytes = self.0.join(&b'/');
-        bytes.push(b'/');
-        bytes.extend_from_slice(path.as_os_str().as_bytes());
-        Self::new(&bytes)
+        Self::new(&[&self.0, &b"/"[..], path.as_os_str().as_bytes()].concat())
     }
 
     /// Its bytes, without a `/` before them.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.join(&b'/')
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The folders that it lies in, the outermost first.
-    fn folders(&self) -> impl Iterator<Item = Self> + '_ {
-        (1..self.0.len()).map(|depth| Self(self.0[..depth].to_vec()))
+    fn folders(&self) -> impl Iterator<Item = &[u8]> {
+        let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        slashes.map(|(at, _)| &self.0[..at])
+    }
+}
+
+/// Whether something in an image can have this name.
+fn is_name(name: &[u8]) -> bool {
+    let wrong = |byte: &u8| matches!(byte, 0 | b'/');
+    !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME && !name.iter().any(wrong)
+}
+
+impl Ord for ImagePath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare_paths(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for ImagePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for ImagePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|name| write!(f, "/{}", String::from_utf8_lossy(name)))
+        write!(f, "/{}", String::from_utf8_lossy(&self.0))
     }
 }
 
@@ -111,24 +127,25 @@ pub enum NodeKind {
 }
 
 /// What the host says of a file, and changes when anybody writes into it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Its number.
     pub inode: u64,
     /// When its content changed last: seconds and nanoseconds.
-    pub mtime: (i64, i64),
+    pub mtime: (i64, u32),
     /// When anything of it changed last, its times included.
-    pub ctime: (i64, i64),
+    pub ctime: (i64, u32),
 }
 
 impl Stat {
     /// Takes it from what the host says.
     #[must_use]
     pub fn new(metadata: &Metadata) -> Self {
+        // Nanoseconds are less than a thousand million.
         Self {
             inode: metadata.ino(),
-            mtime: (metadata.mtime(), metadata.mtime_nsec()),
-            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+            mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
+            ctime: (metadata.ctime(), metadata.ctime_nsec() as u32),
         }
     }
 }
@@ -158,6 +175,7 @@ impl Tree {
     /// Something else is there. Two directories at one path are no collision.
     pub fn add(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
         for folder in path.folders() {
+            let folder = ImagePath(folder.into());
             let implied = Node {
                 kind: NodeKind::Directory,
                 mode: MODE_EXECUTABLE,

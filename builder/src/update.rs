@@ -4,11 +4,8 @@
 //! better: that is [`crate::compose`]'s. Start at `update`.
 
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hermitage_disk::device::Slice;
@@ -18,7 +15,7 @@ use hermitage_disk::qcow2::{Access, Qcow2};
 use hermitage_disk::table::Table;
 use hermitage_disk::{BlockDevice, Image, open_image};
 use hermitage_erofs::writer::{
-    self, Base, Changes, Content as _, Durable, ItemKind, Obstacle, Update, WriteAt,
+    self, Base, Changes, Content as _, Durable, ItemKind, Obstacle, Update, WriteAt, compare_paths,
 };
 
 use crate::compose::ComposeError;
@@ -139,8 +136,10 @@ pub(crate) fn update<D: BlockDevice>(
         written: Cell::new(0),
     };
     Index::remove(path)?;
+    // Nobody asks for the old tree any more, and of a large one two would be much memory.
+    drop(index);
     let written = update
-        .write(VOLUME, &root, &mut Sources::new(request.tree, observer))
+        .write(VOLUME, &root, &Sources::new(request.tree, observer))
         .map_err(file_system)?;
     updated.written = root.written.get();
     let base = written.base;
@@ -157,7 +156,7 @@ fn know(image: &Image, path: &Path) -> Option<(Index, bool)> {
     }
     let index = Index {
         base: Base::read(&files).ok()?,
-        stats: HashMap::new(),
+        stats: Vec::new(),
     };
     Some((index, false))
 }
@@ -170,49 +169,49 @@ pub(crate) fn save(index: &Index, image: &Path, observer: &dyn Observer) {
     }
 }
 
-/// The stats of files that changed long enough before the tree was gathered.
-pub(crate) fn trusted(tree: &Tree, gathered: SystemTime) -> HashMap<Vec<u8>, Stat> {
+/// The stats of the tree's files, where they changed long enough before the tree was gathered.
+pub(crate) fn trusted(tree: &Tree, gathered: SystemTime) -> Vec<Option<Stat>> {
     let limit = gathered.checked_sub(SETTLED).unwrap_or(UNIX_EPOCH);
     let limit = limit.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let limit = (limit.as_secs() as i64, i64::from(limit.subsec_nanos()));
-    tree.iter()
-        .filter_map(|(path, node)| match node.kind {
-            NodeKind::File { stat, .. } if stat.ctime.max(stat.mtime) < limit => {
-                Some((path.to_bytes(), stat))
-            }
-            _ => None,
-        })
-        .collect()
+    let limit = (limit.as_secs() as i64, limit.subsec_nanos());
+    let stats = tree.iter().filter_map(|(_, node)| match node.kind {
+        NodeKind::File { stat, .. } => Some((stat.ctime.max(stat.mtime) < limit).then_some(stat)),
+        _ => None,
+    });
+    stats.collect()
 }
 
-/// The digest of each file: from the index if its stat is as it was, or else from its content.
+/// The digest of each file: from the index if its stat is as it was, or else from its content. Tree and index are both
+/// in the order of paths.
 fn digests(
     request: &Request<'_>,
     index: &Index,
     observer: &dyn Observer,
 ) -> Result<Vec<Option<blake3::Hash>>, ImageError> {
-    let known: HashMap<_, _> = index
-        .base
-        .nodes
-        .iter()
-        .map(|placed| (&placed.item.path, placed))
-        .collect();
-    let mut sources = Sources::new(request.tree, observer);
+    let sources = Sources::new(request.tree, observer);
+    let files = index.base.nodes();
+    let files = files.filter(|placed| matches!(placed.item.kind, ItemKind::File(_)));
+    let stats = index.stats.iter().copied().chain(std::iter::repeat(None));
+    let mut old = files.zip(stats).peekable();
     let mut digests = Vec::new();
     for (number, (path, node)) in request.tree.iter().enumerate() {
-        let NodeKind::File { size, stat, .. } = &node.kind else {
+        let NodeKind::File { size, stat, .. } = node.kind else {
             digests.push(None);
             continue;
         };
-        let path = path.to_bytes();
-        let trust = !request.checksum && index.stats.get(&path) == Some(stat);
-        let old = known
-            .get(&path)
-            .filter(|old| trust && old.item.kind == ItemKind::File(*size));
-        let digest = match old.and_then(|old| old.digest) {
+        let bytes = path.as_bytes();
+        while old
+            .next_if(|(placed, _)| compare_paths(placed.item.path, bytes).is_lt())
+            .is_some()
+        {}
+        let there = old.next_if(|(placed, _)| placed.item.path == bytes);
+        let same = there.filter(|(placed, known)| {
+            !request.checksum && *known == Some(stat) && placed.item.kind == ItemKind::File(size)
+        });
+        let digest = match same.and_then(|(placed, _)| placed.digest) {
             Some(digest) => digest,
-            None => hash(&mut sources, number).map_err(|source| writer::Error::Read {
-                path: path_of(&path),
+            None => hash(&sources, number).map_err(|source| writer::Error::Read {
+                path: path.to_string().into(),
                 source,
             })?,
         };
@@ -221,11 +220,7 @@ fn digests(
     Ok(digests)
 }
 
-fn path_of(path: &[u8]) -> PathBuf {
-    Path::new("/").join(OsStr::from_bytes(path))
-}
-
-fn hash(sources: &mut Sources<'_>, number: usize) -> io::Result<blake3::Hash> {
+fn hash(sources: &Sources<'_>, number: usize) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(sources.open(number)?)?;
     Ok(hasher.finalize())

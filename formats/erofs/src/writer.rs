@@ -1,8 +1,8 @@
 //! Writes a file system: from nothing, or what changed into one that is there.
 //!
 //! [`Plan`] decides where everything lies, from names and sizes alone; [`write()`] reads the files' content once, in
-//! the order of their paths, and streams it out: memory stays bounded however large the files are. What is written
-//! depends on the items alone.
+//! the order of their paths, and streams it out: memory stays bounded however large the files are. Threads read and
+//! hash ahead of the one that writes; what is written depends on the items alone.
 //!
 //! | blocks | what |
 //! | --- | --- |
@@ -19,9 +19,11 @@
 //!
 //! It owns neither the device nor the choice of files. Start at [`Plan::new`].
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::PathBuf;
 
+mod ahead;
 mod base;
 mod blocks;
 mod content;
@@ -46,12 +48,12 @@ pub trait WriteAt {
 }
 
 /// What is to lie at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
     /// Names with `/` between them, from the root; empty for the root itself.
-    pub path: Vec<u8>,
+    pub path: &'a [u8],
     /// What it is.
-    pub kind: ItemKind,
+    pub kind: ItemKind<'a>,
     /// Permission bits.
     pub permissions: u16,
     /// Owner.
@@ -65,14 +67,25 @@ pub struct Item {
 }
 
 /// What an item is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ItemKind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemKind<'a> {
     /// A regular file of a size; its content comes from a [`Content`].
     File(u64),
     /// A directory.
     Directory,
     /// A symbolic link to a target.
-    Symlink(Vec<u8>),
+    Symlink(&'a [u8]),
+}
+
+/// The order of paths: name by name, so that what lies in `a` comes right behind it, before `a.b`.
+#[must_use]
+pub fn compare_paths(a: &[u8], b: &[u8]) -> Ordering {
+    // As the order of bytes, if `/` were the first of them.
+    let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((a, b)) => rank(*a).cmp(&rank(*b)),
+        None => a.len().cmp(&b.len()),
+    }
 }
 
 /// Why a file system cannot be written.

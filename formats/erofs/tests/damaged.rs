@@ -58,7 +58,7 @@ struct Numbers(Vec<u64>);
 impl Content for Numbers {
     type Reader = io::Take<io::Repeat>;
 
-    fn open(&mut self, item: usize) -> io::Result<Self::Reader> {
+    fn open(&self, item: usize) -> io::Result<Self::Reader> {
         Ok(io::Read::take(io::repeat(item as u8), self.0[item]))
     }
 }
@@ -67,9 +67,9 @@ impl Content for Numbers {
 fn image() -> Vec<u8> {
     let mut items = Vec::new();
     let mut sizes = Vec::new();
-    let mut add = |path: String, kind: ItemKind| {
+    let mut add = |path: String, kind: ItemKind<'static>| {
         sizes.push(if let ItemKind::File(size) = kind { size } else { 0 });
-        let (path, permissions) = (path.into_bytes(), 0o755);
+        let (path, permissions) = (path.into_bytes().leak(), 0o755);
         items.push(Item {
             path,
             kind,
@@ -83,15 +83,15 @@ fn image() -> Vec<u8> {
     add(String::new(), ItemKind::Directory);
     add("bin".into(), ItemKind::Directory);
     add("bin/kv".into(), ItemKind::File(20_000));
-    add("bin/link".into(), ItemKind::Symlink(b"../bin/./kv".to_vec()));
-    add("loop".into(), ItemKind::Symlink(b"/loop".to_vec()));
+    add("bin/link".into(), ItemKind::Symlink(b"../bin/./kv"));
+    add("loop".into(), ItemKind::Symlink(b"/loop"));
     add("large".into(), ItemKind::Directory);
     for n in 0..25 {
         add(format!("large/{n:0200}"), ItemKind::File(n * 10));
     }
     let plan = Plan::new(items).unwrap();
     let memory = Memory(vec![].into());
-    let written = writer::write(&plan, "test", &memory, &mut Numbers(sizes)).unwrap();
+    let written = writer::write(&plan, "test", &memory, &Numbers(sizes)).unwrap();
     let mut bytes = memory.0.into_inner();
     bytes.resize(written.size() as usize, 0);
     bytes

@@ -108,19 +108,22 @@ enum Node {
 struct Tree(BTreeMap<String, (Node, u16, i64)>);
 
 impl Tree {
-    fn items(&self) -> Vec<Item> {
-        let item = |(path, (node, permissions, mtime)): (&String, &(Node, u16, i64))| Item {
-            path: path.clone().into_bytes(),
-            kind: match node {
-                Node::File(content) => ItemKind::File(content.len() as u64),
-                Node::Directory => ItemKind::Directory,
-                Node::Symlink(target) => ItemKind::Symlink(target.clone()),
-            },
-            permissions: *permissions,
-            uid: 0,
-            gid: 0,
-            mtime: *mtime,
-            mtime_nsec: 0,
+    fn items(&self) -> Vec<Item<'_>> {
+        let item = |(path, value)| {
+            let (node, permissions, mtime): &(Node, u16, i64) = value;
+            Item {
+                path: String::as_bytes(path),
+                kind: match node {
+                    Node::File(content) => ItemKind::File(content.len() as u64),
+                    Node::Directory => ItemKind::Directory,
+                    Node::Symlink(target) => ItemKind::Symlink(target),
+                },
+                permissions: *permissions,
+                uid: 0,
+                gid: 0,
+                mtime: *mtime,
+                mtime_nsec: 0,
+            }
         };
         self.0.iter().map(item).collect()
     }
@@ -135,17 +138,11 @@ impl Tree {
 
     fn write(&self) -> (Disk, Written) {
         let disk = Disk::new();
-        let written = writer::write(
-            &Plan::new(self.items()).unwrap(),
-            "test",
-            &disk,
-            &mut Source(self),
-        )
-        .unwrap();
+        let written = writer::write(&Plan::new(self.items()).unwrap(), "test", &disk, &Source(self)).unwrap();
         (disk, written)
     }
 
-    fn update(&self, base: &Base) -> Update {
+    fn update(&self, base: &Base) -> Update<'_> {
         Update::new(base, self.items(), &self.digests()).unwrap()
     }
 
@@ -214,7 +211,7 @@ struct Source<'a>(&'a Tree);
 impl Content for Source<'_> {
     type Reader = io::Cursor<Vec<u8>>;
 
-    fn open(&mut self, item: usize) -> io::Result<Self::Reader> {
+    fn open(&self, item: usize) -> io::Result<Self::Reader> {
         match self.0.0.values().nth(item) {
             Some((Node::File(content), ..)) => Ok(io::Cursor::new(content.clone())),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -277,7 +274,7 @@ fn random_changes_give_the_tree_that_a_fresh_file_system_has() {
                 (disk, base) = (fresh, written.base);
                 continue;
             }
-            let written = update.write("test", &disk, &mut Source(&tree)).unwrap();
+            let written = update.write("test", &disk, &Source(&tree)).unwrap();
             let fresh = tree.write();
             assert_eq!(disk.dump(), fresh.0.dump(), "seed {seed}, round {round}");
             assert_eq!(written.digest, fresh.1.digest);
@@ -304,10 +301,7 @@ fn a_stop_before_any_write_or_barrier_leaves_the_old_tree() {
             (0..20).for_each(|_| tree.mutate(random));
             let whole = disk.clone();
             whole.log.borrow_mut().clear();
-            let after = tree
-                .update(&base)
-                .write("test", &whole, &mut Source(&tree))
-                .unwrap();
+            let after = tree.update(&base).write("test", &whole, &Source(&tree)).unwrap();
             let log = whole.log.borrow().clone();
             // The one sector is written last, between two barriers.
             let commit = Step::Write(SUPERBLOCK_OFFSET, 128);
@@ -323,7 +317,7 @@ fn a_stop_before_any_write_or_barrier_leaves_the_old_tree() {
                 stopped.left.set(stop);
                 let error = tree
                     .update(&base)
-                    .write("test", &stopped, &mut Source(&tree))
+                    .write("test", &stopped, &Source(&tree))
                     .unwrap_err();
                 assert!(matches!(error, Error::Write(_)), "{error}");
                 assert_eq!(stopped.dump(), old, "after {stop} operations");
@@ -355,7 +349,7 @@ fn one_change_among_many_files_writes_little() {
     tree.0.get_mut("file-0777").unwrap().0 = Node::File(b"changed".to_vec());
     disk.log.borrow_mut().clear();
     tree.update(&written.base)
-        .write("test", &disk, &mut Source(&tree))
+        .write("test", &disk, &Source(&tree))
         .unwrap();
     let bytes: usize = disk
         .log
@@ -384,11 +378,11 @@ fn a_file_that_changes_meanwhile_is_named_and_the_old_tree_stays() {
     for content in [vec![2; 9000], vec![1; 8999], vec![1; 9001]] {
         let mut other = tree.clone();
         other.0.insert("new".into(), (Node::File(content), 0o644, 0));
-        let error = update().write("test", &disk, &mut Source(&other)).unwrap_err();
+        let error = update().write("test", &disk, &Source(&other)).unwrap_err();
         assert_eq!(error.to_string(), "the file for `/new` changed while it was read");
         assert_eq!(disk.dump(), old);
     }
-    update().write("test", &disk, &mut Source(&tree)).unwrap();
+    update().write("test", &disk, &Source(&tree)).unwrap();
     tree.is_in(&disk);
 }
 

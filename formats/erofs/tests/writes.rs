@@ -31,14 +31,15 @@ impl ReadAt for Image {
 /// A tree in memory: each item, and the content of files.
 #[derive(Clone, Default)]
 struct Tree {
-    items: Vec<Item>,
+    items: Vec<Item<'static>>,
     contents: Vec<Vec<u8>>,
 }
 
 impl Tree {
-    fn add(&mut self, path: &[u8], kind: ItemKind, content: Vec<u8>) -> &mut Item {
+    fn add(&mut self, path: &[u8], kind: ItemKind<'static>, content: Vec<u8>) -> &mut Item<'static> {
         let (path, permissions) = (
-            path.to_vec(),
+            // Items borrow; a test's trees may live as long as it does.
+            path.to_vec().leak(),
             if kind == ItemKind::Directory { 0o755 } else { 0o644 },
         );
         self.items.push(Item {
@@ -54,24 +55,28 @@ impl Tree {
         self.items.last_mut().unwrap()
     }
 
-    fn file(&mut self, path: &str, content: impl Into<Vec<u8>>) -> &mut Item {
+    fn file(&mut self, path: &str, content: impl Into<Vec<u8>>) -> &mut Item<'static> {
         let content = content.into();
         self.add(path.as_bytes(), ItemKind::File(content.len() as u64), content)
     }
 
-    fn directory(&mut self, path: &str) -> &mut Item {
+    fn directory(&mut self, path: &str) -> &mut Item<'static> {
         self.add(path.as_bytes(), ItemKind::Directory, vec![])
     }
 
-    fn link(&mut self, path: &str, target: &str) -> &mut Item {
-        self.add(path.as_bytes(), ItemKind::Symlink(target.into()), vec![])
+    fn link(&mut self, path: &str, target: &str) -> &mut Item<'static> {
+        self.add(
+            path.as_bytes(),
+            ItemKind::Symlink(target.to_owned().leak().as_bytes()),
+            vec![],
+        )
     }
 
     fn write(&self, path: &Path) -> Written {
         let plan = Plan::new(self.items.clone()).unwrap();
         let image = Image(File::create_new(path).unwrap());
         image.0.set_len(plan.size()).unwrap();
-        let written = writer::write(&plan, "test", &image, &mut self.clone()).unwrap();
+        let written = writer::write(&plan, "test", &image, self).unwrap();
         image.0.set_len(written.size()).unwrap();
         written
     }
@@ -80,7 +85,7 @@ impl Tree {
 impl Content for Tree {
     type Reader = io::Cursor<Vec<u8>>;
 
-    fn open(&mut self, item: usize) -> io::Result<Self::Reader> {
+    fn open(&self, item: usize) -> io::Result<Self::Reader> {
         Ok(io::Cursor::new(self.contents[item].clone()))
     }
 }
@@ -123,14 +128,14 @@ fn extract(image: &Path, folder: &Path) -> Extracted {
 }
 
 fn expected(tree: &Tree) -> Extracted {
-    let entry = |(item, content): (&Item, &Vec<u8>)| {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&item.path));
+    let entry = |(item, content): (&Item<'_>, &Vec<u8>)| {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(item.path));
         let mode = u32::from(item.permissions);
         let value = match &item.kind {
             ItemKind::File(_) => (0o100_000 | mode, item.mtime, content.clone()),
             ItemKind::Directory => (0o040_000 | mode, item.mtime, vec![]),
             // Linux knows no permissions of links.
-            ItemKind::Symlink(target) => (0o120_777, item.mtime, target.clone()),
+            ItemKind::Symlink(target) => (0o120_777, item.mtime, target.to_vec()),
         };
         (path, value)
     };
@@ -184,8 +189,8 @@ fn an_empty_tree_is_a_file_system() {
 fn files_of_every_critical_size_come_back() {
     let mut tree = root();
     let sizes = [
-        0, 1, 31, 32, 4031, 4032, 4033, 4095, 4096, 4097, 8191, 8192, 12_224, 12_225, 1_048_575, 1_048_576,
-        1_048_577, 3_000_000,
+        0, 1, 31, 32, 4031, 4032, 4033, 4095, 4096, 4097, 8191, 8192, 12_224, 12_225, 524_288, 524_289,
+        1_048_575, 1_048_576, 1_048_577, 3_000_000,
     ];
     for size in sizes {
         tree.file(&format!("{size}"), noise(size, size as usize));
@@ -248,7 +253,7 @@ fn random_trees_come_back_and_read_the_same_through_our_reader() {
         let text = debug::dump(&files).unwrap();
         assert_eq!(text.lines().count(), tree.items.len());
         for (item, content) in tree.items.iter().zip(&tree.contents) {
-            let inode = files.resolve_link(&item.path).unwrap();
+            let inode = files.resolve_link(item.path).unwrap();
             let mut found = vec![0; content.len()];
             if matches!(item.kind, ItemKind::File(_)) {
                 assert_eq!(files.read(&inode, 0, &mut found).unwrap(), content.len());
@@ -276,7 +281,7 @@ impl ReadAt for Bytes<'_> {
 
 #[test]
 fn equal_content_is_stored_once() {
-    let sizes = [10_000, 5_000_000];
+    let sizes = [10_000, 524_288, 524_289, 5_000_000];
     for size in sizes {
         let mut once = root();
         once.file("a", noise(1, size));
@@ -340,11 +345,71 @@ fn a_file_that_changes_size_meanwhile_is_named() {
             tree.contents[1].resize(size.checked_add_signed(change).unwrap(), 0);
             let plan = Plan::new(tree.items.clone()).unwrap();
             let image = Image(tempfile::tempfile().unwrap());
-            let error = writer::write(&plan, "test", &image, &mut tree).unwrap_err();
+            let error = writer::write(&plan, "test", &image, &tree).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "the file for `/grows` changed while it was read"
             );
         }
+    }
+}
+
+/// Files of which some cannot be opened; the readers must notice that nobody waits for the others.
+struct Broken(Tree, usize);
+
+impl Content for Broken {
+    type Reader = io::Cursor<Vec<u8>>;
+
+    fn open(&self, item: usize) -> io::Result<Self::Reader> {
+        if item >= self.1 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.0.open(item)
+    }
+}
+
+#[test]
+fn the_first_file_that_cannot_be_read_is_named_and_no_thread_waits_for_ever() {
+    let mut tree = root();
+    for n in 0..40 {
+        tree.file(&format!("{n:02}-small"), noise(n, 300_000));
+        tree.file(&format!("{n:02}-twin"), noise(0, 3_000_000));
+    }
+    let plan = Plan::new(tree.items.clone()).unwrap();
+    for first in [1, 2, 3, 30, 79] {
+        let image = Image(tempfile::tempfile().unwrap());
+        let content = Broken(tree.clone(), first);
+        let error = writer::write(&plan, "test", &image, &content).unwrap_err();
+        let path = String::from_utf8_lossy(tree.items[first].path);
+        assert_eq!(error.to_string(), format!("cannot read the file for `/{path}`"));
+    }
+}
+
+/// A device that fails from one of its writes on.
+struct Full(std::cell::Cell<usize>);
+
+impl WriteAt for Full {
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        let left = self.0.get().checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+        self.0.set(left);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_device_that_fails_at_any_write_ends_the_readers_too() {
+    let mut tree = root();
+    for n in 0..60 {
+        tree.file(&format!("{n:02}-small"), noise(n, 300_000));
+        tree.file(&format!("{n:02}-twin"), noise(n % 7, 700_000));
+    }
+    let plan = Plan::new(tree.items.clone()).unwrap();
+    let whole = Full(usize::MAX.into());
+    writer::write(&plan, "test", &whole, &tree).unwrap();
+    let writes = usize::MAX - whole.0.get();
+    assert!(writes > 30, "only {writes} writes: the test proves little");
+    for stop in 0..writes {
+        let error = writer::write(&plan, "test", &Full(stop.into()), &tree).unwrap_err();
+        assert!(matches!(error, writer::Error::Write(_)), "{error}");
     }
 }

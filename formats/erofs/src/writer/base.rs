@@ -1,14 +1,30 @@
 //! What an update starts from: the tree that an image holds, and where it lies.
 //!
-//! A composition gives it; whoever lost it has [`Base::read`] find it out from the image.
+//! A composition gives it; whoever lost it has [`Base::read`] find it out from the image. It is one run of records,
+//! the same in memory as on disk, so that a tree of many files is kept small and loaded at once:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | the kind, as a directory entry's file type |
+//! | 2 | permissions |
+//! | 4, 4 | owner, group |
+//! | 8, 4 | modification time: seconds, nanoseconds |
+//! | 8 | the inode's number |
+//! | 4, 4 | the first block of data, and how many blocks |
+//! | 8 | a file's size; of a link's target, its length |
+//! | 2 | length of the path |
+//! | | the path; a link's target; the digest of a file's content, 32 bytes |
 
 use std::collections::HashSet;
 
 use super::plan::{Node, ROOT_BLOCK};
-use super::{Item, ItemKind};
+use super::{Item, ItemKind, compare_paths};
 use crate::digest::digest;
 use crate::format::{BLOCK, Damage, Kind, SLOT, Superblock};
 use crate::reader::{Error, FileSystem, ReadAt};
+
+/// Bytes of a record before its path.
+const FIXED: usize = 49;
 
 /// A tree, and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,14 +32,14 @@ pub struct Base {
     /// The superblock that makes this the tree.
     pub superblock: Superblock,
     /// All of it, in the order of paths, the root first.
-    pub nodes: Vec<Placed>,
+    records: Vec<u8>,
 }
 
 /// An item that lies in a file system.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed<'a> {
     /// What it is.
-    pub item: Item,
+    pub item: Item<'a>,
     /// The inode's number.
     pub nid: u64,
     /// The first block of its data.
@@ -34,10 +50,10 @@ pub struct Placed {
     pub digest: Option<blake3::Hash>,
 }
 
-impl Placed {
-    pub(super) fn new(node: &Node, start_block: u32, digest: Option<blake3::Hash>) -> Self {
+impl<'a> Placed<'a> {
+    pub(super) fn new(node: &Node<'a>, start_block: u32, digest: Option<blake3::Hash>) -> Self {
         Self {
-            item: node.item.clone(),
+            item: node.item,
             nid: node.nid(),
             start_block,
             // A file of more blocks than a file system can have was refused.
@@ -45,9 +61,141 @@ impl Placed {
             digest,
         }
     }
+
+    /// What its blocks hold, if it is a file: the same content and size have the same blocks.
+    pub(super) fn content(&self) -> Option<(blake3::Hash, u64)> {
+        match self.item.kind {
+            ItemKind::File(size) => Some((self.digest?, size)),
+            _ => None,
+        }
+    }
+
+    /// Bytes of its record.
+    fn length(&self) -> usize {
+        let rest = match self.item.kind {
+            ItemKind::File(_) => blake3::OUT_LEN,
+            ItemKind::Directory => 0,
+            ItemKind::Symlink(target) => target.len(),
+        };
+        FIXED + self.item.path.len() + rest
+    }
+
+    fn encode(&self, records: &mut Vec<u8>) {
+        let item = &self.item;
+        let (kind, size, rest): (_, _, &[u8]) = match &item.kind {
+            ItemKind::File(size) => {
+                let digest = self
+                    .digest
+                    .as_ref()
+                    .map_or(&[0; blake3::OUT_LEN], |digest| digest.as_bytes());
+                (Kind::File, *size, digest)
+            }
+            ItemKind::Directory => (Kind::Directory, 0, b""),
+            ItemKind::Symlink(target) => (Kind::Symlink, target.len() as u64, target),
+        };
+        records.push(kind.dirent_type());
+        records.extend_from_slice(&item.permissions.to_le_bytes());
+        records.extend_from_slice(&item.uid.to_le_bytes());
+        records.extend_from_slice(&item.gid.to_le_bytes());
+        records.extend_from_slice(&item.mtime.to_le_bytes());
+        records.extend_from_slice(&item.mtime_nsec.to_le_bytes());
+        records.extend_from_slice(&self.nid.to_le_bytes());
+        records.extend_from_slice(&self.start_block.to_le_bytes());
+        records.extend_from_slice(&self.blocks.to_le_bytes());
+        records.extend_from_slice(&size.to_le_bytes());
+        // A path of more bytes cannot be opened on any host, and was refused by the plan.
+        records.extend_from_slice(&(item.path.len() as u16).to_le_bytes());
+        records.extend_from_slice(item.path);
+        records.extend_from_slice(rest);
+    }
+
+    /// Takes a record off the start of `records`.
+    fn decode(records: &mut &'a [u8]) -> Option<Self> {
+        let kind = Kind::from_dirent_type(take::<1>(records)?[0])?;
+        let permissions = u16::from_le_bytes(take(records)?);
+        let uid = u32::from_le_bytes(take(records)?);
+        let gid = u32::from_le_bytes(take(records)?);
+        let mtime = i64::from_le_bytes(take(records)?);
+        let mtime_nsec = u32::from_le_bytes(take(records)?);
+        let nid = u64::from_le_bytes(take(records)?);
+        let start_block = u32::from_le_bytes(take(records)?);
+        let blocks = u32::from_le_bytes(take(records)?);
+        let size = u64::from_le_bytes(take(records)?);
+        let length = u16::from_le_bytes(take(records)?);
+        let path = take_slice(records, usize::from(length))?;
+        let (kind, digest) = match kind {
+            Kind::File => (ItemKind::File(size), Some(take(records)?.into())),
+            Kind::Directory => (ItemKind::Directory, None),
+            Kind::Symlink => {
+                let target = take_slice(records, usize::try_from(size).ok()?)?;
+                (ItemKind::Symlink(target), None)
+            }
+        };
+        let item = Item {
+            path,
+            kind,
+            permissions,
+            uid,
+            gid,
+            mtime,
+            mtime_nsec,
+        };
+        Some(Self {
+            item,
+            nid,
+            start_block,
+            blocks,
+            digest,
+        })
+    }
+}
+
+fn take_slice<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    take_slice(bytes, N)?.try_into().ok()
 }
 
 impl Base {
+    /// A tree whose nodes are given in the order of paths, the root first.
+    pub(super) fn new<'a>(superblock: Superblock, nodes: impl Iterator<Item = Placed<'a>> + Clone) -> Self {
+        let mut records = Vec::with_capacity(nodes.clone().map(|placed| placed.length()).sum());
+        nodes.for_each(|placed| placed.encode(&mut records));
+        Self { superblock, records }
+    }
+
+    /// Takes what [`Base::records`] gave; `None` if that is not what it is.
+    #[must_use]
+    pub fn from_records(superblock: Superblock, records: Vec<u8>) -> Option<Self> {
+        let mut rest = records.as_slice();
+        let mut last: Option<&[u8]> = None;
+        while !rest.is_empty() {
+            let path = Placed::decode(&mut rest)?.item.path;
+            match last {
+                None if !path.is_empty() => return None,
+                Some(last) if compare_paths(last, path).is_ge() => return None,
+                _ => last = Some(path),
+            }
+        }
+        Some(Self { superblock, records })
+    }
+
+    /// The tree as bytes, which are the same for equal trees.
+    #[must_use]
+    pub fn records(&self) -> &[u8] {
+        &self.records
+    }
+
+    /// All nodes, in the order of paths, the root first.
+    pub fn nodes(&self) -> impl Iterator<Item = Placed<'_>> + Clone {
+        let mut rest = self.records.as_slice();
+        std::iter::from_fn(move || Placed::decode(&mut rest))
+    }
+
     /// Reads all of a file system, and digests its files. Memory holds one entry for each path.
     ///
     /// # Errors
@@ -58,7 +206,7 @@ impl Base {
         if superblock.meta_block != 0 || block != ROOT_BLOCK {
             return Err(Damage::InodeAddress.into());
         }
-        let mut nodes = Vec::new();
+        let mut records = Vec::new();
         let mut seen = HashSet::new();
         let mut left = vec![(Vec::new(), files.root()?)];
         while let Some((path, inode)) = left.pop() {
@@ -66,11 +214,17 @@ impl Base {
             if !seen.insert(inode.nid()) {
                 return Err(Damage::DirectoryLoop.into());
             }
-            let raw = inode.raw();
-            let kind = match inode.kind() {
-                Kind::File => ItemKind::File(inode.size()),
-                Kind::Symlink => ItemKind::Symlink(files.read_link(&inode)?),
-                Kind::Directory => ItemKind::Directory,
+            if path.len() > usize::from(u16::MAX) {
+                return Err(Damage::Name.into());
+            }
+            let target;
+            let (kind, digest) = match inode.kind() {
+                Kind::File => (ItemKind::File(inode.size()), Some(digest(files, &inode)?)),
+                Kind::Symlink => {
+                    target = files.read_link(&inode)?;
+                    (ItemKind::Symlink(&target), None)
+                }
+                Kind::Directory => (ItemKind::Directory, None),
             };
             if kind == ItemKind::Directory {
                 let from = left.len();
@@ -82,17 +236,15 @@ impl Base {
                 }
                 left[from..].reverse();
             }
-            nodes.push(Placed {
+            let raw = inode.raw();
+            let placed = Placed {
                 nid: inode.nid(),
                 start_block: raw.start_block,
                 // Checked to lie within the file system, whose blocks 32 bits count.
                 blocks: inode.in_blocks().div_ceil(BLOCK as u64) as u32,
-                digest: match kind {
-                    ItemKind::File(_) => Some(digest(files, &inode)?),
-                    _ => None,
-                },
+                digest,
                 item: Item {
-                    path,
+                    path: &path,
                     kind,
                     permissions: inode.permissions(),
                     uid: raw.uid,
@@ -100,8 +252,10 @@ impl Base {
                     mtime: raw.mtime,
                     mtime_nsec: raw.mtime_nsec,
                 },
-            });
+            };
+            placed.encode(&mut records);
         }
-        Ok(Self { superblock, nodes })
+        // A directory whose names are not in order would give a tree that is none.
+        Self::from_records(superblock, records).ok_or_else(|| Damage::Directory.into())
     }
 }

@@ -25,8 +25,8 @@ impl Free {
         // The superblock, and the root's slots.
         let fixed = used.get_mut(..2).ok_or(Error::Base)?;
         fixed.fill(true);
-        for node in &base.nodes {
-            let inode = usize::try_from(node.nid * SLOT / BLOCK as u64).unwrap_or(usize::MAX);
+        for node in base.nodes() {
+            let inode = usize::try_from(node.nid.saturating_mul(SLOT) / BLOCK as u64).unwrap_or(usize::MAX);
             *used.get_mut(inode).ok_or(Error::Base)? = true;
             let start = node.start_block as usize;
             let data = used.get_mut(start..start + node.blocks as usize);

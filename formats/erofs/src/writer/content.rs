@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
+use super::ahead::{Ahead, Batch, Loaded, is_large};
 use super::base::{Base, Placed};
-use super::output::{CHUNK, Records, Run};
-use super::plan::{self, Node, Plan};
-use super::{Error, ItemKind, WriteAt, shown};
-use crate::format::{BLOCK, Kind, SUPERBLOCK_OFFSET, Superblock};
+use super::output::{Records, Run};
+use super::plan::{Node, Nodes, Plan};
+use super::{Error, ItemKind, WriteAt};
+use crate::format::{BLOCK, INODE_SIZE, Kind, SUPERBLOCK_OFFSET, Superblock};
 
-/// Where files' content comes from.
-pub trait Content {
+/// Where files' content comes from. Threads open and read files at once.
+pub trait Content: Sync {
     /// What a file is read through.
     type Reader: Read;
 
@@ -18,7 +19,7 @@ pub trait Content {
     ///
     /// # Errors
     /// The file cannot be opened.
-    fn open(&mut self, item: usize) -> io::Result<Self::Reader>;
+    fn open(&self, item: usize) -> io::Result<Self::Reader>;
 }
 
 /// What was written.
@@ -42,49 +43,46 @@ impl Written {
 ///
 /// # Errors
 /// A file cannot be read or changes meanwhile, or the device fails.
-pub fn write<W, C>(plan: &Plan, volume_name: &str, device: &W, content: &mut C) -> Result<Written, Error>
+pub fn write<W, C>(plan: &Plan<'_>, volume_name: &str, device: &W, content: &C) -> Result<Written, Error>
 where
     W: WriteAt,
     C: Content,
 {
+    let count = plan.nodes.all.len();
     let mut writer = Writer {
-        plan,
-        content,
-        run: Run::new(device, plan.data_block),
+        nodes: &plan.nodes,
+        device,
+        next: plan.data_block,
         records: Records::new(device),
-        starts: vec![0; plan.nodes.len()],
+        starts: vec![0; count],
+        digests: vec![None; count],
         shared: HashMap::new(),
-        buffer: vec![0; CHUNK],
     };
-    let mut digests = vec![None; plan.nodes.len()];
-    writer.directories(device).map_err(Error::Write)?;
-    for (index, node) in plan.nodes.iter().enumerate() {
-        match &node.item.kind {
-            ItemKind::Directory => {}
-            ItemKind::Symlink(target) => writer.symlink(index, target).map_err(Error::Write)?,
-            ItemKind::File(_) => digests[index] = Some(writer.file(index)?),
-        }
-    }
+    writer.directories().map_err(Error::Write)?;
+    std::thread::scope(|scope| writer.content(Ahead::start(scope, plan, content)))?;
     writer.records.finish().map_err(Error::Write)?;
-    writer.run.finish().map_err(Error::Write)?;
 
-    let digest = tree_digest(&plan.nodes, &digests);
+    let digest = tree_digest(&plan.nodes.all, &writer.digests);
     // The plan has checked that 32 bits are enough.
-    let superblock = superblock(&plan.nodes, digest, volume_name, writer.run.block() as u32);
+    let superblock = superblock(&plan.nodes, digest, volume_name, writer.next as u32);
     device
         .write_at(SUPERBLOCK_OFFSET, &superblock.encode())
         .map_err(Error::Write)?;
-    let nodes = plan.nodes.iter().zip(writer.starts).zip(digests);
-    let nodes = nodes.map(|((node, start), digest)| Placed::new(node, start, digest));
-    let base = Base {
-        superblock,
-        nodes: nodes.collect(),
-    };
-    Ok(Written { digest, base })
+    let nodes = plan.nodes.all.iter().zip(&writer.starts).zip(&writer.digests);
+    let nodes = nodes.map(|((node, start), digest)| Placed::new(node, *start, *digest));
+    Ok(Written {
+        digest,
+        base: Base::new(superblock, nodes),
+    })
 }
 
 /// The superblock of a tree.
-pub(super) fn superblock(nodes: &[Node], digest: blake3::Hash, volume_name: &str, blocks: u32) -> Superblock {
+pub(super) fn superblock(
+    nodes: &Nodes<'_>,
+    digest: blake3::Hash,
+    volume_name: &str,
+    blocks: u32,
+) -> Superblock {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&digest.as_bytes()[..16]);
     let mut name = [0; 16];
@@ -92,8 +90,8 @@ pub(super) fn superblock(nodes: &[Node], digest: blake3::Hash, volume_name: &str
     name[..length].copy_from_slice(&volume_name.as_bytes()[..length]);
     Superblock {
         // The root lies in block 1.
-        root_nid: nodes[0].nid() as u16,
-        inodes: nodes.len() as u64,
+        root_nid: nodes.all[0].nid() as u16,
+        inodes: nodes.all.len() as u64,
         blocks,
         meta_block: 0,
         uuid,
@@ -101,72 +99,68 @@ pub(super) fn superblock(nodes: &[Node], digest: blake3::Hash, volume_name: &str
     }
 }
 
-/// The digest of a tree, from the digests of its files.
-pub(super) fn tree_digest(nodes: &[Node], digests: &[Option<blake3::Hash>]) -> blake3::Hash {
+/// The digest of a tree, from the digests of its files: each field of fixed size, or with its length before it.
+pub(super) fn tree_digest(nodes: &[Node<'_>], digests: &[Option<blake3::Hash>]) -> blake3::Hash {
     let mut digest = blake3::Hasher::new();
+    // The hash of many small pieces takes several times as long as that of a few large ones.
+    let mut bytes = Vec::with_capacity(2 * BLOCK);
     for (node, data) in nodes.iter().zip(digests) {
-        let data = match &node.item.kind {
+        let item = &node.item;
+        let data = match item.kind {
             ItemKind::Symlink(target) => Some(blake3::hash(target)),
             _ => *data,
         };
-        describe(&mut digest, node, data);
+        bytes.push(node.kind().dirent_type());
+        bytes.extend_from_slice(&(item.path.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(item.path);
+        bytes.extend_from_slice(&item.permissions.to_le_bytes());
+        bytes.extend_from_slice(&item.uid.to_le_bytes());
+        bytes.extend_from_slice(&item.gid.to_le_bytes());
+        bytes.extend_from_slice(&item.mtime.to_le_bytes());
+        bytes.extend_from_slice(&item.mtime_nsec.to_le_bytes());
+        if let Some(data) = data {
+            bytes.extend_from_slice(&node.size.to_le_bytes());
+            bytes.extend_from_slice(data.as_bytes());
+        }
+        if bytes.len() >= BLOCK {
+            digest.update(&bytes);
+            bytes.clear();
+        }
     }
-    digest.finalize()
+    digest.update(&bytes).finalize()
 }
 
-/// Adds what a node is to the digest of the tree: each field of fixed size, or with its length before it.
-fn describe(digest: &mut blake3::Hasher, node: &Node, data: Option<blake3::Hash>) {
-    let item = &node.item;
-    digest.update(&[node.kind().dirent_type()]);
-    digest
-        .update(&(item.path.len() as u64).to_le_bytes())
-        .update(&item.path);
-    digest.update(&item.permissions.to_le_bytes());
-    digest
-        .update(&item.uid.to_le_bytes())
-        .update(&item.gid.to_le_bytes());
-    digest
-        .update(&item.mtime.to_le_bytes())
-        .update(&item.mtime_nsec.to_le_bytes());
-    if let Some(data) = data {
-        digest.update(&node.size.to_le_bytes()).update(data.as_bytes());
-    }
-}
-
-struct Writer<'a, W, C> {
-    plan: &'a Plan,
-    content: &'a mut C,
-    run: Run<'a, W>,
+struct Writer<'a, W> {
+    nodes: &'a Nodes<'a>,
+    device: &'a W,
+    /// The block behind all content that was written.
+    next: u64,
     records: Records<'a, W>,
     /// The first block of each node's content.
     starts: Vec<u32>,
+    digests: Vec<Option<blake3::Hash>>,
     /// The first block of content that other files may share.
     shared: HashMap<(blake3::Hash, u64), u64>,
-    buffer: Vec<u8>,
 }
 
-impl<W: WriteAt, C: Content> Writer<'_, W, C> {
+impl<W: WriteAt> Writer<'_, W> {
     /// All directories: first their blocks, then their inodes.
-    fn directories(&mut self, device: &W) -> io::Result<()> {
-        let plan = self.plan;
+    fn directories(&mut self) -> io::Result<()> {
+        let nodes = self.nodes;
         let directories = || {
-            plan.nodes
-                .iter()
-                .enumerate()
-                .filter(|(_, node)| node.kind() == Kind::Directory)
+            let all = nodes.all.iter().enumerate();
+            all.filter(|(_, node)| node.kind() == Kind::Directory)
         };
-        let mut blocks = Run::new(device, plan.nodes[0].start_block);
+        let mut blocks = Run::new(self.device, nodes.all[0].start_block);
         for (index, node) in directories() {
-            let bytes = plan::directory(&plan.nodes, index);
-            blocks
-                .buffer
-                .extend_from_slice(&bytes[..bytes.len() - node.tail()]);
-            blocks.pad();
-            blocks.drain()?;
+            if node.blocks() > 0 {
+                let bytes = nodes.directory(index);
+                blocks.put(&bytes[..bytes.len() - node.tail()])?;
+            }
         }
         blocks.finish()?;
         for (index, node) in directories() {
-            let bytes = plan::directory(&plan.nodes, index);
+            let bytes = nodes.directory(index);
             self.record(index, node.start_block, &bytes[bytes.len() - node.tail()..])?;
             if index == 0 {
                 self.records.finish()?;
@@ -175,145 +169,188 @@ impl<W: WriteAt, C: Content> Writer<'_, W, C> {
         self.records.finish()
     }
 
+    /// All links and files, as they come.
+    fn content(&mut self, mut files: Ahead) -> Result<(), Error> {
+        let mut batch: Option<Batched> = None;
+        for index in 0..self.nodes.all.len() {
+            let node = &self.nodes.all[index];
+            match node.item.kind {
+                ItemKind::Directory => {}
+                ItemKind::Symlink(target) => {
+                    // Where its blocks go depends on what comes before them.
+                    if let Some(batch) = batch.as_mut().filter(|_| node.blocks() > 0) {
+                        self.write(batch).map_err(Error::Write)?;
+                    }
+                    self.symlink(index, target).map_err(Error::Write)?;
+                }
+                ItemKind::File(_) if is_large(node) => {
+                    self.flush(&mut batch)?;
+                    self.large_file(index, &mut files)?;
+                }
+                ItemKind::File(_) => {
+                    if !batch
+                        .as_ref()
+                        .is_some_and(|batch| batch.files.nodes.contains(&index))
+                    {
+                        self.flush(&mut batch)?;
+                        batch = match files.next()? {
+                            Loaded::Batch(files) => Some(Batched::new(files)),
+                            _ => None,
+                        };
+                    }
+                    // The readers cut the files as this loop does.
+                    let batch = batch.as_mut().ok_or_else(out_of_order)?;
+                    self.small_file(index, batch)?;
+                }
+            }
+        }
+        self.flush(&mut batch)
+    }
+
+    /// Writes what is left of a batch.
+    fn flush(&mut self, batch: &mut Option<Batched>) -> Result<(), Error> {
+        batch
+            .take()
+            .map_or(Ok(()), |mut batch| self.write(&mut batch))
+            .map_err(Error::Write)
+    }
+
+    /// Writes the blocks of a batch that are gone through and not written yet.
+    fn write(&mut self, batch: &mut Batched) -> io::Result<()> {
+        let bytes = &batch.files.blocks.bytes()[batch.written..batch.at];
+        batch.written = batch.at;
+        self.append(bytes)
+    }
+
+    /// Writes whole blocks behind all others.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.device.write_at(self.next * BLOCK as u64, bytes)?;
+        self.next += (bytes.len() / BLOCK) as u64;
+        Ok(())
+    }
+
     fn symlink(&mut self, index: usize, target: &[u8]) -> io::Result<()> {
-        let node = &self.plan.nodes[index];
-        let start = self.run.block();
-        let (blocks, tail) = target.split_at(target.len() - node.tail());
-        self.run.buffer.extend_from_slice(blocks);
-        self.run.pad();
-        self.run.drain()?;
+        let start = self.next;
+        let (blocks, tail) = target.split_at(target.len() - self.nodes.all[index].tail());
+        let mut blocks = blocks.to_vec();
+        blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
+        self.append(&blocks)?;
         self.record(index, start, tail)
     }
 
-    /// Stores a file's content and its inode; the content's digest.
-    fn file(&mut self, index: usize) -> Result<blake3::Hash, Error> {
-        let node = &self.plan.nodes[index];
-        if node.size <= CHUNK as u64 {
-            self.small_file(index)
-        } else {
-            self.large_file(index)
-        }
-    }
-
-    /// A file that fits into the buffer: it is read to where it will be written from, and taken back if its content
-    /// is there already.
-    fn small_file(&mut self, index: usize) -> Result<blake3::Hash, Error> {
-        let node = &self.plan.nodes[index];
-        let from = self.run.buffer.len();
-        let mut reader = self.open(index)?.take(node.size + 1);
-        reader
-            .read_to_end(&mut self.run.buffer)
-            .map_err(|error| read_error(node, error))?;
-        if (self.run.buffer.len() - from) as u64 != node.size {
-            return Err(Error::Changed(shown(&node.item.path)));
-        }
-        let hash = blake3::hash(&self.run.buffer[from..]);
-        let tail_at = self.run.buffer.len() - node.tail();
-        let tail = self.run.buffer[tail_at..].to_vec();
-        self.run.buffer.truncate(tail_at);
-        let known = self.shared.get(&(hash, node.size)).copied();
-        let start = known.unwrap_or_else(|| self.run.block_at(from));
-        if known.is_some() {
-            self.run.buffer.truncate(from);
-        } else if node.maybe_shared && node.blocks() > 0 {
-            self.shared.insert((hash, node.size), start);
-        }
-        self.run.pad();
-        self.run.drain().map_err(Error::Write)?;
-        self.record(index, start, &tail).map_err(Error::Write)?;
-        Ok(hash)
-    }
-
-    /// A file that is read in pieces; twice if another one has its size, since what to write is not known before.
-    fn large_file(&mut self, index: usize) -> Result<blake3::Hash, Error> {
-        let node = &self.plan.nodes[index];
-        let known = if node.maybe_shared {
-            let hash = self.pieces(index, |_, _| Ok(()))?;
-            self.shared.get(&(hash, node.size)).map(|start| (hash, *start))
-        } else {
-            None
+    /// Stores a file of a batch, unless its content is there already, and its inode.
+    fn small_file(&mut self, index: usize, batch: &mut Batched) -> Result<(), Error> {
+        let node = &self.nodes.all[index];
+        let digest = batch.files.digests[batch.file];
+        batch.file += 1;
+        let length = node.blocks() as usize * BLOCK;
+        let known = self.shared.get(&(digest, node.size)).copied();
+        let start = match known {
+            Some(start) => {
+                self.write(batch).map_err(Error::Write)?;
+                batch.at += length;
+                batch.written = batch.at;
+                start
+            }
+            None => {
+                let start = self.next + ((batch.at - batch.written) / BLOCK) as u64;
+                batch.at += length;
+                if node.maybe_shared && length > 0 {
+                    self.shared.insert((digest, node.size), start);
+                }
+                start
+            }
         };
-        let in_blocks = node.size - node.tail() as u64;
-        let start = known.map_or_else(|| self.run.block(), |(_, start)| start);
+        let tail = batch.tail..batch.tail + node.tail();
+        batch.tail = tail.end;
+        self.digests[index] = Some(digest);
+        self.record(index, start, &batch.files.tails[tail])
+            .map_err(Error::Write)
+    }
+
+    /// Stores a file that comes in pieces, unless its content is there already, and its inode.
+    fn large_file(&mut self, index: usize, files: &mut Ahead) -> Result<(), Error> {
+        let node = &self.nodes.all[index];
+        let (mut start, mut known) = (self.next, false);
+        let mut left = node.size - node.tail() as u64;
         let mut tail = Vec::with_capacity(node.tail());
-        let mut at = 0;
-        let hash = self.pieces(index, |run, piece| {
-            let split = usize::try_from(in_blocks.saturating_sub(at))
-                .unwrap_or(usize::MAX)
-                .min(piece.len());
-            at += piece.len() as u64;
-            tail.extend_from_slice(&piece[split..]);
-            if known.is_none() {
-                run.buffer.extend_from_slice(&piece[..split]);
-                run.drain()?;
+        let digest = loop {
+            match files.next()? {
+                Loaded::Digest(digest) => {
+                    if let Some(there) = self.shared.get(&(digest, node.size)) {
+                        (start, known) = (*there, true);
+                    }
+                }
+                Loaded::Piece(piece) => {
+                    let bytes = piece.bytes();
+                    let split = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    let (blocks, rest) = bytes.split_at(split);
+                    left -= split as u64;
+                    tail.extend_from_slice(rest);
+                    if !known {
+                        self.piece(blocks).map_err(Error::Write)?;
+                    }
+                }
+                Loaded::End(digest) => break digest,
+                _ => return Err(out_of_order()),
             }
-            Ok(())
-        })?;
-        if known.is_some_and(|(before, _)| before != hash) {
-            return Err(Error::Changed(shown(&node.item.path)));
-        }
-        self.run.pad();
-        self.run.drain().map_err(Error::Write)?;
+        };
         if node.maybe_shared {
-            self.shared.insert((hash, node.size), start);
+            self.shared.insert((digest, node.size), start);
         }
-        self.record(index, start, &tail).map_err(Error::Write)?;
-        Ok(hash)
+        self.digests[index] = Some(digest);
+        self.record(index, start, &tail).map_err(Error::Write)
     }
 
-    /// Reads a file in pieces and checks its size; its digest.
-    fn pieces<F>(&mut self, index: usize, mut take: F) -> Result<blake3::Hash, Error>
-    where
-        F: FnMut(&mut Run<'_, W>, &[u8]) -> io::Result<()>,
-    {
-        let node = &self.plan.nodes[index];
-        let mut reader = self.open(index)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut left = node.size;
-        loop {
-            let length = match reader.read(&mut self.buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(read_error(node, error)),
-            };
-            if length == 0 {
-                break;
-            }
-            left = left
-                .checked_sub(length as u64)
-                .ok_or_else(|| Error::Changed(shown(&node.item.path)))?;
-            hasher.update(&self.buffer[..length]);
-            take(&mut self.run, &self.buffer[..length]).map_err(Error::Write)?;
-        }
-        if left > 0 {
-            return Err(Error::Changed(shown(&node.item.path)));
-        }
-        Ok(hasher.finalize())
-    }
-
-    fn open(&mut self, index: usize) -> Result<C::Reader, Error> {
-        let node = &self.plan.nodes[index];
-        let source = node.source.unwrap_or_default();
-        self.content.open(source).map_err(|error| read_error(node, error))
+    /// Writes a piece of a large file; only its last one does not end with a block.
+    fn piece(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (whole, rest) = bytes.split_at(bytes.len() / BLOCK * BLOCK);
+        self.append(whole)?;
+        let mut last = rest.to_vec();
+        last.resize(rest.len().next_multiple_of(BLOCK), 0);
+        self.append(&last)
     }
 
     /// Puts an inode and its tail.
     fn record(&mut self, index: usize, start_block: u64, tail: &[u8]) -> io::Result<()> {
-        let node = &self.plan.nodes[index];
-        let inode = plan::inode(&self.plan.nodes, index, start_block);
+        let node = &self.nodes.all[index];
+        let inode = self.nodes.inode(index, start_block);
         self.starts[index] = inode.start_block;
         self.records.put(node.address, &inode.encode())?;
         if tail.is_empty() {
             return Ok(());
         }
-        self.records
-            .put(node.address + crate::format::INODE_SIZE as u64, tail)
+        self.records.put(node.address + INODE_SIZE as u64, tail)
     }
 }
 
-pub(super) fn read_error(node: &Node, source: io::Error) -> Error {
-    Error::Read {
-        path: shown(&node.item.path),
-        source,
+/// A batch that is being stored, and how far.
+struct Batched {
+    files: Batch,
+    /// The file that is next.
+    file: usize,
+    /// Where its blocks begin, and its tail.
+    at: usize,
+    tail: usize,
+    /// Where blocks begin that are not written yet.
+    written: usize,
+}
+
+impl Batched {
+    fn new(files: Batch) -> Self {
+        Self {
+            files,
+            file: 0,
+            at: 0,
+            tail: 0,
+            written: 0,
+        }
     }
+}
+
+fn out_of_order() -> Error {
+    Error::Write(io::Error::other("files come in another order than planned"))
 }

@@ -9,11 +9,11 @@ use crate::format::BLOCK;
 /// Bytes that are collected before they are written. Larger writes are no faster on any file system tried.
 pub(super) const CHUNK: usize = 1 << 20;
 
-/// A run of blocks that grows at its end: the files' content.
+/// Blocks that mostly follow one another: directories, and what an update stores.
 pub(super) struct Run<'a, W> {
     device: &'a W,
     /// What is not written yet; it begins at `offset`.
-    pub(super) buffer: Vec<u8>,
+    buffer: Vec<u8>,
     offset: u64,
 }
 
@@ -21,14 +21,9 @@ impl<'a, W: WriteAt> Run<'a, W> {
     pub(super) fn new(device: &'a W, block: u64) -> Self {
         Self {
             device,
-            buffer: Vec::with_capacity(2 * CHUNK),
+            buffer: Vec::new(),
             offset: block * BLOCK as u64,
         }
-    }
-
-    /// The block at its end, which is at a block's start.
-    pub(super) fn block(&self) -> u64 {
-        self.block_at(self.buffer.len())
     }
 
     /// Goes on at another block. What was collected is written, unless it ends there.
@@ -41,9 +36,21 @@ impl<'a, W: WriteAt> Run<'a, W> {
         Ok(())
     }
 
-    /// The block at a place in the buffer.
-    pub(super) fn block_at(&self, at: usize) -> u64 {
-        (self.offset + at as u64) / BLOCK as u64
+    /// Takes bytes, and fills their last block up with zeros.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.extend(bytes)?;
+        self.pad();
+        Ok(())
+    }
+
+    /// Takes bytes, and writes what was collected if it is worth a write.
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.finish()
+        } else {
+            Ok(())
+        }
     }
 
     /// Fills the last block up with zeros.
@@ -51,15 +58,6 @@ impl<'a, W: WriteAt> Run<'a, W> {
         let end = self.offset + self.buffer.len() as u64;
         let missing = end.next_multiple_of(BLOCK as u64) - end;
         self.buffer.resize(self.buffer.len() + missing as usize, 0);
-    }
-
-    /// Writes what was collected if it is worth a write.
-    pub(super) fn drain(&mut self) -> io::Result<()> {
-        if self.buffer.len() >= CHUNK {
-            self.finish()
-        } else {
-            Ok(())
-        }
     }
 
     /// Writes all that was collected.

@@ -5,16 +5,17 @@
 //! All directories are written anew: each names its parent, and the root moves to another slot. Then one sector, the
 //! superblock's, makes the new tree the tree, between two barriers. What only the old tree used is free from then on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Read as _};
 
+use super::ahead::read_error;
 use super::base::{Base, Placed};
 use super::blocks::{Free, Scattered};
-use super::content::{Content, Written, read_error, superblock, tree_digest};
+use super::content::{Content, Written, superblock, tree_digest};
 use super::output::{CHUNK, Run};
 use super::pack::Packer;
-use super::plan::{self, Node, ROOT_BLOCK};
-use super::{Error, Item, ItemKind, WriteAt, shown};
+use super::plan::{Node, Nodes, ROOT_BLOCK};
+use super::{Error, Item, ItemKind, WriteAt, compare_paths, shown};
 use crate::format::{BLOCK, INODE_SIZE, Kind, SLOT, SUPERBLOCK_OFFSET};
 
 /// Slots for the root in its block: one in two, since an inode has two slots' size.
@@ -62,8 +63,8 @@ pub enum Obstacle {
 
 /// An update that is ready to be written.
 #[derive(Debug)]
-pub struct Update {
-    nodes: Vec<Node>,
+pub struct Update<'a> {
+    nodes: Nodes<'a>,
     digests: Vec<Option<blake3::Hash>>,
     /// Whether a node's inode is to be written.
     moved: Vec<bool>,
@@ -74,17 +75,16 @@ pub struct Update {
     changes: Changes,
 }
 
-impl Update {
+impl<'a> Update<'a> {
     /// Plans the way from `base` to these items, whose files have the digests in `digests`, by their index.
     ///
     /// # Errors
     /// Items that no file system can hold, or that cannot be together; a base that cannot be true.
-    pub fn new(base: &Base, items: Vec<Item>, digests: &[Option<blake3::Hash>]) -> Result<Self, Error> {
-        let mut nodes = plan::arrange(items)?;
-        plan::shape(&mut nodes);
-        let digest = |node: &Node| digests.get(node.source?).copied().flatten();
-        let digests = nodes.iter().map(digest).collect();
-        let count = nodes.len();
+    pub fn new(base: &Base, items: Vec<Item<'a>>, digests: &[Option<blake3::Hash>]) -> Result<Self, Error> {
+        let nodes = Nodes::new(items)?;
+        let digest = |node: &Node<'_>| digests.get(node.source? as usize).copied().flatten();
+        let digests = nodes.all.iter().map(digest).collect();
+        let count = nodes.all.len();
         let mut update = Self {
             nodes,
             digests,
@@ -96,6 +96,7 @@ impl Update {
         };
         update.keep(base);
         if !update.changes.is_empty() {
+            update.nodes.shape();
             update.place(base)?;
         }
         Ok(update)
@@ -110,7 +111,7 @@ impl Update {
     /// The digest of the new tree.
     #[must_use]
     pub fn digest(&self) -> blake3::Hash {
-        tree_digest(&self.nodes, &self.digests)
+        tree_digest(&self.nodes.all, &self.digests)
     }
 
     /// Why a device of `size` bytes should rather be written from nothing.
@@ -125,58 +126,70 @@ impl Update {
         }
     }
 
-    /// Finds what can stay where it is.
+    /// Finds what can stay where it is. Both trees are in the order of paths.
     fn keep(&mut self, base: &Base) {
-        let old: HashMap<_, _> = base
-            .nodes
-            .iter()
-            .map(|placed| (&placed.item.path, placed))
-            .collect();
-        let mut there = 0;
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            let Some(placed) = old.get(&node.item.path) else {
-                self.changes.added += 1;
+        let mut old = base.nodes().peekable();
+        let changes = &mut self.changes;
+        for (index, node) in self.nodes.all.iter_mut().enumerate() {
+            let path = node.item.path;
+            while old
+                .next_if(|placed| compare_paths(placed.item.path, path).is_lt())
+                .is_some()
+            {
+                changes.removed += 1;
+            }
+            let Some(placed) = old.next_if(|placed| placed.item.path == path) else {
+                changes.added += 1;
                 continue;
             };
-            there += 1;
             if placed.item != node.item || placed.digest != self.digests[index] {
-                self.changes.changed += 1;
+                changes.changed += 1;
             } else if node.kind() != Kind::Directory {
                 self.moved[index] = false;
-                node.address = placed.nid * SLOT;
+                node.address = placed.nid.saturating_mul(SLOT);
                 node.start_block = u64::from(placed.start_block);
             }
         }
-        self.changes.removed = base.nodes.len() - there;
+        changes.removed += old.count();
     }
 
     /// Finds a place for everything else.
     fn place(&mut self, base: &Base) -> Result<(), Error> {
         let mut free = Free::new(base)?;
-        let known = base.nodes.iter().filter(|placed| placed.blocks > 0);
-        let known = known.filter_map(|placed| Some((content(placed)?, u64::from(placed.start_block))));
-        let mut known: HashMap<_, _> = known.collect();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
+        // Content that is to be stored: where the old tree has it, or another file of the new one.
+        let content = |node: &Node<'_>, digest: &Option<blake3::Hash>| Some(((*digest)?, node.size));
+        let mut known: HashMap<_, Option<u64>> = HashMap::new();
+        for (index, node) in self.nodes.all.iter().enumerate() {
+            if self.moved[index] && node.blocks() > 0 {
+                known.extend(content(node, &self.digests[index]).map(|same| (same, None)));
+            }
+        }
+        for placed in base.nodes().filter(|placed| placed.blocks > 0) {
+            if let Some(place) = placed.content().and_then(|same| known.get_mut(&same)) {
+                *place = Some(u64::from(placed.start_block));
+            }
+        }
+        for (index, node) in self.nodes.all.iter_mut().enumerate() {
             if !self.moved[index] || node.blocks() == 0 {
                 continue;
             }
-            let same = self.digests[index].map(|digest| (digest, node.size));
-            if let Some(start) = same.and_then(|same| known.get(&same)) {
-                node.start_block = *start;
+            let same = content(node, &self.digests[index]);
+            if let Some(start) = same.and_then(|same| *known.get(&same)?) {
+                node.start_block = start;
                 continue;
             }
             node.start_block = free.take(node.blocks());
             self.stored[index] = node.kind() != Kind::Directory;
-            known.extend(same.map(|same| (same, node.start_block)));
+            known.extend(same.map(|same| (same, Some(node.start_block))));
         }
 
         let slot = u64::from(base.superblock.root_nid) * SLOT % BLOCK as u64 / INODE_SIZE as u64;
         let slot = (slot + 1) % ROOT_SLOTS;
-        self.nodes[0].address = ROOT_BLOCK * BLOCK as u64 + slot * INODE_SIZE as u64;
+        self.nodes.all[0].address = ROOT_BLOCK * BLOCK as u64 + slot * INODE_SIZE as u64;
         for directories in [true, false] {
             let mut packer = Packer::new(0);
             let mut blocks = Vec::new();
-            for (index, node) in self.nodes.iter_mut().enumerate().skip(1) {
+            for (index, node) in self.nodes.all.iter_mut().enumerate().skip(1) {
                 if self.moved[index] && (node.kind() == Kind::Directory) == directories {
                     let place = packer.place(INODE_SIZE + node.tail());
                     let block = (place / BLOCK as u64) as usize;
@@ -194,10 +207,12 @@ impl Update {
 
     /// How many blocks the new tree would need without holes.
     fn live(&self) -> u64 {
-        let mut seen = HashSet::new();
+        let mut seen = vec![false; self.blocks as usize];
         let (mut blocks, mut inodes) = (ROOT_BLOCK + 1, 0);
-        for node in &self.nodes {
-            if node.blocks() > 0 && seen.insert(node.start_block) {
+        for node in &self.nodes.all {
+            // Those that share their blocks have the same first one. One beyond the end cannot be.
+            let first = seen.get_mut(node.start_block as usize);
+            if node.blocks() > 0 && first.is_some_and(|seen| !std::mem::replace(seen, true)) {
                 blocks += node.blocks();
             }
             inodes += (INODE_SIZE + node.tail()).next_multiple_of(SLOT as usize) as u64;
@@ -210,7 +225,7 @@ impl Update {
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the device fails. The old tree is the tree then, unless it is
     /// the last barrier that fails.
-    pub fn write<W, C>(self, volume_name: &str, device: &W, sources: &mut C) -> Result<Written, Error>
+    pub fn write<W, C>(self, volume_name: &str, device: &W, sources: &C) -> Result<Written, Error>
     where
         W: Durable,
         C: Content,
@@ -219,8 +234,8 @@ impl Update {
         let mut records = Scattered::new(device);
         // Directories apart from files, as they were placed.
         for directories in [true, false] {
-            for index in (0..self.nodes.len()).filter(|index| self.moved[*index]) {
-                if (self.nodes[index].kind() == Kind::Directory) == directories {
+            for index in (0..self.nodes.all.len()).filter(|index| self.moved[*index]) {
+                if (self.nodes.all[index].kind() == Kind::Directory) == directories {
                     let tail = self.data(index, &mut data, sources)?;
                     self.record(index, &tail, &mut records, device)
                         .map_err(Error::Write)?;
@@ -236,43 +251,40 @@ impl Update {
         let superblock = superblock(&self.nodes, digest, volume_name, self.blocks as u32);
         let commit = device.write_at(SUPERBLOCK_OFFSET, &superblock.encode());
         commit.and_then(|()| device.flush()).map_err(Error::Write)?;
-        let nodes = self.nodes.iter().zip(&self.digests);
-        let placed = |(node, digest): (&Node, &Option<_>)| Placed::new(node, start_block(node), *digest);
-        let base = Base {
-            superblock,
-            nodes: nodes.map(placed).collect(),
-        };
-        Ok(Written { digest, base })
+        let nodes = self.nodes.all.iter().zip(&self.digests);
+        let nodes = nodes.map(|(node, digest)| Placed::new(node, start_block(node), *digest));
+        Ok(Written {
+            digest,
+            base: Base::new(superblock, nodes),
+        })
     }
 
     /// Writes a node's blocks where that is needed; its tail.
-    fn data<W, C>(&self, index: usize, run: &mut Run<'_, W>, sources: &mut C) -> Result<Vec<u8>, Error>
+    fn data<W, C>(&self, index: usize, run: &mut Run<'_, W>, sources: &C) -> Result<Vec<u8>, Error>
     where
         W: WriteAt,
         C: Content,
     {
-        let node = &self.nodes[index];
-        let bytes = match &node.item.kind {
+        let node = &self.nodes.all[index];
+        let bytes = match node.item.kind {
             ItemKind::File(_) => return self.file(index, run, sources),
-            ItemKind::Directory => plan::directory(&self.nodes, index),
-            ItemKind::Symlink(target) => target.clone(),
+            ItemKind::Directory => self.nodes.directory(index),
+            ItemKind::Symlink(target) => target.to_vec(),
         };
         let (blocks, tail) = bytes.split_at(bytes.len() - node.tail());
         if !blocks.is_empty() {
             run.seek(node.start_block).map_err(Error::Write)?;
-            run.buffer.extend_from_slice(blocks);
-            run.pad();
-            run.drain().map_err(Error::Write)?;
+            run.put(blocks).map_err(Error::Write)?;
         }
         Ok(tail.to_vec())
     }
 
-    fn file<W, C>(&self, index: usize, run: &mut Run<'_, W>, sources: &mut C) -> Result<Vec<u8>, Error>
+    fn file<W, C>(&self, index: usize, run: &mut Run<'_, W>, sources: &C) -> Result<Vec<u8>, Error>
     where
         W: WriteAt,
         C: Content,
     {
-        let (node, stored) = (&self.nodes[index], self.stored[index]);
+        let (node, stored) = (&self.nodes.all[index], self.stored[index]);
         if !stored && node.tail() == 0 {
             return Ok(Vec::new());
         }
@@ -280,9 +292,9 @@ impl Update {
             run.seek(node.start_block).map_err(Error::Write)?;
         }
         let unreadable = |error| read_error(node, error);
-        let changed = || Error::Changed(shown(&node.item.path));
+        let changed = || Error::Changed(shown(node.item.path));
         let source = sources
-            .open(node.source.unwrap_or_default())
+            .open(node.source.unwrap_or_default() as usize)
             .map_err(unreadable)?;
         // One byte more than planned shows that a file has grown.
         let mut source = source.take(node.size + 1);
@@ -305,8 +317,7 @@ impl Update {
             }
             tail.extend_from_slice(rest);
             if stored {
-                run.buffer.extend_from_slice(blocks);
-                run.drain().map_err(Error::Write)?;
+                run.extend(blocks).map_err(Error::Write)?;
             }
         }
         if self.digests[index] != Some(hasher.finalize()) {
@@ -326,8 +337,8 @@ impl Update {
         records: &mut Scattered<'_, W>,
         device: &W,
     ) -> io::Result<()> {
-        let node = &self.nodes[index];
-        let inode = plan::inode(&self.nodes, index, node.start_block).encode();
+        let node = &self.nodes.all[index];
+        let inode = self.nodes.inode(index, node.start_block).encode();
         if index == 0 {
             // Other slots of its block belong to the old tree.
             return device.write_at(node.address, &inode);
@@ -336,16 +347,8 @@ impl Update {
     }
 }
 
-/// What a file's blocks hold: the same content and size have the same blocks.
-fn content(placed: &Placed) -> Option<(blake3::Hash, u64)> {
-    match placed.item.kind {
-        ItemKind::File(size) => Some((placed.digest?, size)),
-        _ => None,
-    }
-}
-
 /// As it is in the inode: 0 if there are no blocks.
-fn start_block(node: &Node) -> u32 {
+fn start_block(node: &Node<'_>) -> u32 {
     if node.blocks() == 0 {
         0
     } else {
