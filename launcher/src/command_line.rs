@@ -1,10 +1,12 @@
 //! The command line of QEMU, as a value: a pure function of [`MachineSpec`].
 //!
-//! QEMU is run in the instance's folder, so the names of files are short and have no commas; option values that
-//! come from elsewhere are escaped in one place, `Options`.
+//! QEMU is run in the instance's folder, so the names of its files are short; values are escaped in one place,
+//! [`options`].
 //!
 //! Tuned for a fast boot: no default devices, no display, no option ROM for the network card (together 15 ms of 68
 //! until the guest's first instruction), qboot in place of the BIOS where nothing is read from the disk by it.
+
+mod options;
 
 use std::fmt;
 use std::os::fd::RawFd;
@@ -12,9 +14,14 @@ use std::os::fd::RawFd;
 use hermitage_boot::{DEBUG_EXIT_PORT, FW_CFG_BOOT_CONFIG};
 
 use crate::accelerator::Accelerator;
+use crate::cpu::CpuModel;
 use crate::forward::Forward;
+use crate::network::subnet::UserSubnet;
+use crate::network::{Link, Mover, TapSource};
 use crate::qemu::QBOOT;
-use crate::spec::{Entry, Firmware, MachineSpec, Network};
+use crate::spec::{Entry, Firmware, MachineSpec, MachineType};
+use crate::volume::{Disk, Format};
+use options::Options;
 
 /// The program that is run.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -35,14 +42,25 @@ pub mod file {
     pub const QEMU: &str = "qemu.log";
 }
 
-/// The Unix sockets that QEMU inherits. Inherited ones have no path that could be too long, no one can connect
-/// to them, and they end by themselves when QEMU or the launcher does.
+/// What QEMU inherits. Inherited Unix sockets have no path that could be too long, no one can connect to them, and they
+/// end by themselves when QEMU or the launcher does; a tap device of ours likewise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sockets {
-    /// The control channel.
+pub struct Descriptors {
+    /// The control channel, a socket.
     pub control: RawFd,
-    /// QEMU's machine protocol (QMP).
+    /// QEMU's machine protocol (QMP), a socket.
     pub monitor: RawFd,
+    /// The tap device, for a link that has one of ours.
+    pub tap: Option<RawFd>,
+}
+
+impl Descriptors {
+    /// Examples, for a command line that is only to be looked at.
+    pub const EXAMPLES: Self = Self {
+        control: 3,
+        monitor: 4,
+        tap: Some(5),
+    };
 }
 
 /// A program and its arguments.
@@ -54,16 +72,23 @@ pub struct CommandLine {
 impl CommandLine {
     /// The command line for a machine.
     #[must_use]
-    pub fn new(spec: &MachineSpec, sockets: Sockets) -> Self {
+    pub fn new(spec: &MachineSpec, descriptors: Descriptors) -> Self {
         let mut line = Self { arguments: vec![] };
         // -S: the guest starts when the monitor says so.
         line.flags(&["-no-user-config", "-nodefaults", "-no-reboot", "-S"]);
         line.option("-display", Options::of("none"));
         line.option("-name", Options::of(spec.name.as_str()));
         line.processor(spec);
-        line.consoles(sockets);
-        line.disk(spec);
-        line.network(spec);
+        line.consoles(spec, descriptors);
+        line.disks(spec);
+        line.network(spec, descriptors.tap);
+        if spec.entropy_device {
+            line.device(spec, "virtio-rng", |device| device);
+        }
+        if let Some(port) = spec.gdb_port {
+            line.option("-gdb", Options::of(&format!("tcp:127.0.0.1:{port}")));
+        }
+        line.arguments.extend_from_slice(&spec.qemu_arguments);
         line
     }
 
@@ -81,8 +106,26 @@ impl CommandLine {
         self.arguments.extend([name.to_owned(), value.text]);
     }
 
+    /// A virtio device, in the form that the machine has.
+    fn device(&mut self, spec: &MachineSpec, name: &str, with: impl FnOnce(Options) -> Options) {
+        let bus = match spec.machine {
+            MachineType::Pc | MachineType::Q35 => "pci",
+            MachineType::Microvm => "device",
+        };
+        self.option("-device", with(Options::of(&format!("{name}-{bus}"))));
+    }
+
     fn processor(&mut self, spec: &MachineSpec) {
-        self.option("-machine", Options::of("pc"));
+        match spec.machine {
+            MachineType::Pc => self.option("-machine", Options::of("pc")),
+            MachineType::Q35 => self.option("-machine", Options::of("q35")),
+            MachineType::Microvm => {
+                self.option("-machine", Options::of("microvm").with("acpi", "on"));
+                // The virtio of 2016 and later, which loader and kernel speak.
+                let modern = Options::of("virtio-mmio.force-legacy=false");
+                self.option("-global", modern);
+            }
+        }
         match spec.firmware {
             Firmware::Bios => {}
             Firmware::Qboot => self.option("-bios", Options::of(QBOOT)),
@@ -93,7 +136,7 @@ impl CommandLine {
         };
         self.option("-accel", Options::of(accelerator));
         // A model's own options stand behind commas: it is QEMU's notation, not a value in it.
-        let model = spec.cpu_model.as_deref().unwrap_or(cpu);
+        let model = spec.cpu_model.as_ref().map_or(cpu, CpuModel::as_str);
         self.arguments.extend(["-cpu".to_owned(), model.to_owned()]);
         self.option("-m", Options::of(&spec.memory.to_string()));
         self.option("-smp", Options::of(&spec.cpus.to_string()));
@@ -101,7 +144,7 @@ impl CommandLine {
 
     /// Console and control channel: the first and the second serial port. Both are logged as well, by QEMU, so
     /// that nothing is lost with the launcher.
-    fn consoles(&mut self, sockets: Sockets) {
+    fn consoles(&mut self, spec: &MachineSpec, descriptors: Descriptors) {
         let console = Options::of("stdio")
             .with("id", "console")
             .with("signal", "off")
@@ -110,13 +153,20 @@ impl CommandLine {
         self.option("-serial", Options::of("chardev:console"));
         let control = Options::of("socket")
             .with("id", "control")
-            .with("fd", sockets.control)
+            .with("fd", descriptors.control)
             .with("logfile", file::CONTROL);
         self.option("-chardev", control);
-        self.option("-serial", Options::of("chardev:control"));
+        match spec.machine {
+            MachineType::Pc | MachineType::Q35 => self.option("-serial", Options::of("chardev:control")),
+            // It has one serial port by itself.
+            MachineType::Microvm => {
+                let port = Options::of("isa-serial").with("chardev", "control");
+                self.option("-device", port.with("index", 1));
+            }
+        }
         let monitor = Options::of("socket")
             .with("id", "monitor")
-            .with("fd", sockets.monitor);
+            .with("fd", descriptors.monitor);
         self.option("-chardev", monitor);
         self.option("-mon", Options::of("monitor").with("mode", "control"));
         let exit = Options::of("isa-debug-exit")
@@ -125,41 +175,105 @@ impl CommandLine {
         self.option("-device", exit);
     }
 
-    fn disk(&mut self, spec: &MachineSpec) {
+    fn disks(&mut self, spec: &MachineSpec) {
         if spec.entry == Entry::Direct {
             self.option("-kernel", Options::of(file::LOADER));
             let boot = Options::of("").with("name", FW_CFG_BOOT_CONFIG);
             self.option("-fw_cfg", boot.with("file", file::BOOT_CONFIG));
         }
+        self.drive("disk", file::DISK, Format::Qcow2, false);
+        self.disk(spec, "disk", |disk| match spec.entry {
+            Entry::Direct => disk,
+            Entry::Disk => disk.with("bootindex", 0),
+        });
+        for (at, volume) in spec.volumes.iter().enumerate() {
+            let Disk {
+                label,
+                file,
+                format,
+                read_only,
+            } = volume;
+            let id = format!("volume{at}");
+            self.drive(&id, file.display(), *format, *read_only);
+            self.disk(spec, &id, |disk| disk.with("serial", label));
+        }
+    }
+
+    fn drive(&mut self, id: &str, file: impl fmt::Display, format: Format, read_only: bool) {
         let drive = Options::of("")
-            .with("file", file::DISK)
-            .with("format", "qcow2")
-            .with("if", "virtio");
+            .with("if", "none")
+            .with("id", id)
+            .with("file", file)
+            .with("format", format.name());
+        let drive = if read_only {
+            drive.with("read-only", "on")
+        } else {
+            drive
+        };
         self.option("-drive", drive);
     }
 
-    fn network(&mut self, spec: &MachineSpec) {
-        match spec.network {
-            Network::User => {
-                let mut user = Options::of("user").with("id", "net");
-                for forward in &spec.forwards {
-                    let Forward {
-                        protocol,
-                        host,
-                        guest_port,
-                    } = forward;
-                    user = user.with("hostfwd", format_args!("{protocol}:{host}-:{guest_port}"));
-                }
-                self.option("-netdev", user);
-            }
-        }
-        let card = Options::of("virtio-net-pci")
-            .with("netdev", "net")
-            .with("mac", spec.mac)
-            // Without a ROM the BIOS has nothing to copy, run and ask for a network boot.
-            .with("romfile", "");
-        self.option("-device", card);
+    /// A disk in the guest. What the host cannot read or write, the guest is told at once: by itself QEMU would stop
+    /// the guest when the host's disk is full, for ever unless somebody looks.
+    fn disk(&mut self, spec: &MachineSpec, drive: &str, with: impl FnOnce(Options) -> Options) {
+        self.device(spec, "virtio-blk", |device| {
+            let disk = device.with("drive", drive);
+            with(disk.with("werror", "report").with("rerror", "report"))
+        });
     }
+
+    fn network(&mut self, spec: &MachineSpec, tap: Option<RawFd>) {
+        let netdev = match &spec.link {
+            Link::User(subnet) => user_network(subnet.as_ref(), &spec.forwards),
+            Link::Tap { source, mover } => {
+                let device = Options::of("tap").with("id", "net");
+                let device = match source {
+                    // A descriptor is missing only where QEMU is not to be run.
+                    TapSource::Launcher { .. } => device.with("fd", tap.unwrap_or_default()),
+                    TapSource::Helper { program, bridge } => {
+                        device.with("br", bridge).with("helper", program.display())
+                    }
+                };
+                match mover {
+                    Mover::Qemu(_) => device,
+                    Mover::Kernel => device.with("vhost", "on"),
+                }
+            }
+        };
+        self.option("-netdev", netdev);
+        self.device(spec, "virtio-net", |device| {
+            let card = device.with("netdev", "net").with("mac", spec.mac);
+            match spec.machine {
+                // Without a ROM the BIOS has nothing to copy, run and ask for a network boot.
+                MachineType::Pc | MachineType::Q35 => card.with("romfile", ""),
+                MachineType::Microvm => card,
+            }
+        });
+    }
+}
+
+/// QEMU's own network. Forwards lead to the first address that its DHCP leases.
+fn user_network(subnet: Option<&UserSubnet>, forwards: &[Forward]) -> Options {
+    let mut user = Options::of("user").with("id", "net");
+    if let Some(subnet) = subnet {
+        user = user
+            .with(
+                "net",
+                format_args!("{}/{}", subnet.network(), subnet.guest.prefix()),
+            )
+            .with("host", subnet.gateway)
+            .with("dns", subnet.name_server)
+            .with("dhcpstart", subnet.guest.address());
+    }
+    for forward in forwards {
+        let Forward {
+            protocol,
+            host,
+            guest_port,
+        } = forward;
+        user = user.with("hostfwd", format_args!("{protocol}:{host}-:{guest_port}"));
+    }
+    user
 }
 
 /// As a line for a shell.
@@ -169,140 +283,5 @@ impl fmt::Display for CommandLine {
     }
 }
 
-/// The value of a QEMU option: a first word, then `key=value` pairs.
-struct Options {
-    text: String,
-}
-
-impl Options {
-    fn of(first: &str) -> Self {
-        Self { text: escaped(first) }
-    }
-
-    fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
-        if !self.text.is_empty() {
-            self.text.push(',');
-        }
-        self.text.push_str(key);
-        self.text.push('=');
-        self.text.push_str(&escaped(&value.to_string()));
-        self
-    }
-}
-
-/// A comma in a value is doubled; nothing else is special to QEMU.
-fn escaped(value: &str) -> String {
-    value.replace(',', ",,")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hermitage_boot::BootConfig;
-
-    const SOCKETS: Sockets = Sockets {
-        control: 3,
-        monitor: 4,
-    };
-
-    fn spec() -> MachineSpec {
-        MachineSpec {
-            name: "kv".parse().unwrap(),
-            memory: "200M".parse().unwrap(),
-            cpus: "1".parse().unwrap(),
-            mac: "A2:13:15:00:80:02".parse().unwrap(),
-            network: Network::User,
-            forwards: vec![],
-            entry: Entry::Direct,
-            firmware: Firmware::Bios,
-            accelerator: Accelerator::Tcg,
-            cpu_model: None,
-            boot: BootConfig::default(),
-        }
-    }
-
-    /// The arguments that differ from those of [`spec`]: those that are gone, those that are new.
-    fn difference(other: &MachineSpec) -> (Vec<String>, Vec<String>) {
-        let base = CommandLine::new(&spec(), SOCKETS).arguments;
-        let other = CommandLine::new(other, SOCKETS).arguments;
-        let gone = base.iter().filter(|argument| !other.contains(argument));
-        let new = other.iter().filter(|argument| !base.contains(argument));
-        (gone.cloned().collect(), new.cloned().collect())
-    }
-
-    #[test]
-    fn is_exactly_this() {
-        let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -S -display none -name kv \
-            -machine pc -accel tcg -cpu max -m 200M -smp 1 \
-            -chardev 'stdio,id=console,signal=off,logfile=console.log' -serial chardev:console \
-            -chardev 'socket,id=control,fd=3,logfile=control.log' -serial chardev:control \
-            -chardev 'socket,id=monitor,fd=4' -mon 'monitor,mode=control' \
-            -device 'isa-debug-exit,iobase=0xf4,iosize=0x4' \
-            -kernel loader.elf -fw_cfg 'name=opt/org.hermitage/boot,file=boot-config.bin' \
-            -drive 'file=disk.qcow2,format=qcow2,if=virtio' \
-            -netdev 'user,id=net' -device 'virtio-net-pci,netdev=net,mac=a2:13:15:00:80:02,romfile='";
-        assert_eq!(CommandLine::new(&spec(), SOCKETS).to_string(), expected);
-    }
-
-    #[test]
-    fn each_part_of_the_spec_changes_exactly_its_arguments() {
-        let change = |change: fn(&mut MachineSpec)| {
-            let mut other = spec();
-            change(&mut other);
-            difference(&other)
-        };
-        type Change = fn(&mut MachineSpec);
-        let table: &[(Change, &[&str], &[&str])] = &[
-            (|_| (), &[], &[]),
-            (|s| s.name = "db-1".parse().unwrap(), &["kv"], &["db-1"]),
-            (|s| s.memory = "1G".parse().unwrap(), &["200M"], &["1024M"]),
-            (|s| s.firmware = Firmware::Qboot, &[], &["-bios", "qboot.rom"]),
-            (|s| s.cpus = "4".parse().unwrap(), &["1"], &["4"]),
-            (
-                |s| s.accelerator = Accelerator::Kvm,
-                &["tcg", "max"],
-                &["kvm", "host"],
-            ),
-            (
-                |s| s.cpu_model = Some("max,-rdrand,-rdseed".to_owned()),
-                &["max"],
-                &["max,-rdrand,-rdseed"],
-            ),
-            (
-                |s| s.entry = Entry::Disk,
-                &[
-                    "-kernel",
-                    "loader.elf",
-                    "-fw_cfg",
-                    "name=opt/org.hermitage/boot,file=boot-config.bin",
-                ],
-                &[],
-            ),
-            (
-                |s| {
-                    s.forwards = ["9000:80", "0.0.0.0:53:53/udp"]
-                        .map(|text| text.parse().unwrap())
-                        .to_vec();
-                },
-                &["user,id=net"],
-                &["user,id=net,hostfwd=tcp:127.0.0.1:9000-:80,hostfwd=udp:0.0.0.0:53-:53"],
-            ),
-            (
-                |s| s.mac = "02:00:00:00:00:01".parse().unwrap(),
-                &["virtio-net-pci,netdev=net,mac=a2:13:15:00:80:02,romfile="],
-                &["virtio-net-pci,netdev=net,mac=02:00:00:00:00:01,romfile="],
-            ),
-        ];
-        for (at, (edit, gone, new)) in table.iter().enumerate() {
-            let difference = change(*edit);
-            assert_eq!(difference.0, *gone, "row {at}");
-            assert_eq!(difference.1, *new, "row {at}");
-        }
-    }
-
-    #[test]
-    fn doubles_commas_in_values() {
-        let options = Options::of("a,b").with("file", "x,y=z");
-        assert_eq!(options.text, "a,,b,file=x,,y=z");
-    }
-}
+mod tests;

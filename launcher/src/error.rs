@@ -7,10 +7,13 @@ use std::time::Duration;
 use hermitage_boot::config::{EncodeError, UnterminatedQuote};
 
 use crate::accelerator::NoKvm;
+use crate::cpu::CpuModel;
 use crate::exit::GuestExit;
 use crate::forward::Forward;
+use crate::network::NetworkError;
 use crate::qemu::Version;
 use crate::units::InstanceName;
+use crate::volume::VolumeError;
 
 /// Why a guest could not be planned, started or watched.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +51,8 @@ pub enum Error {
         /// What is wrong with it.
         source: UnterminatedQuote,
     },
-    /// A command or an environment that no guest can take.
-    #[error("the guest cannot take this command and environment")]
+    /// A command, an environment or name servers that no guest can take.
+    #[error("the guest cannot take what it is to be told")]
     BootConfig(#[from] EncodeError),
     /// Two forwards of one port of the host.
     #[error("`{first}` and `{second}` forward the same port of this host")]
@@ -76,6 +79,26 @@ pub enum Error {
     /// KVM was asked for and does not work.
     #[error("kvm does not work here")]
     NoKvm(#[source] NoKvm),
+    /// A guest cannot be connected as asked.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A volume cannot be attached.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// A microvm was to boot from its disk.
+    #[error("the machine `microvm` has no BIOS that boots disks")]
+    NoDiskBoot,
+    /// QEMU has no such CPU model.
+    #[error("QEMU has no CPU model `{0}`")]
+    NoCpuModel(CpuModel),
+    /// The debugger's port cannot be had.
+    #[error("port {port} of 127.0.0.1 cannot be used; `--gdb` needs it")]
+    GdbPort {
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
     /// QEMU is not on the PATH.
     #[error("`{program}` is not on the PATH")]
     NoQemu {
@@ -148,6 +171,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Disk(error) => return error.hint(),
+            Self::Network(error) => return error.hint(),
+            Self::Volume(error) => return error.hint(),
+            Self::NoDiskBoot => "let QEMU load it directly, `--entry direct`, or choose `--machine pc`",
+            Self::NoCpuModel(_) => "`qemu-system-x86_64 -cpu help` lists them",
+            Self::GdbPort { .. } => "choose another port, `--gdb PORT`, or 0 for any free one",
             Self::NoImage(_) => "compose it with `cargo xtask compose`",
             Self::NoCommand { .. } => "give a command: `-e 'ROLE ARGUMENTS...'`",
             Self::NoBootSet { known, .. } if known.is_empty() => "give a command: `-e 'ROLE ARGUMENTS...'`",

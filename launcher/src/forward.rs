@@ -79,6 +79,14 @@ impl Forward {
     }
 }
 
+/// Checks that the debugger's port is free, and chooses one where any will do.
+pub(crate) fn claim_gdb_port(port: u16) -> Result<u16, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .and_then(|socket| socket.local_addr())
+        .map(|address| address.port())
+        .map_err(|source| Error::GdbPort { port, source })
+}
+
 impl FromStr for Forward {
     type Err = ParseError;
 

@@ -4,8 +4,9 @@
 //!
 //! `RunRequest -> MachineSpec -> CommandLine -> QEMU -> GuestExit`
 //!
-//! - [`units`], [`forward`]: the values that a request is made of, each checked where it is parsed;
+//! - [`units`], [`forward`], [`cpu`], [`volume`]: the values that a request is made of, each checked where it is parsed;
 //! - [`spec`]: what a user asks for, and what a machine is; a pure function between them;
+//! - [`network`]: how it is connected;
 //! - [`accelerator`], [`qemu`]: what this host has;
 //! - [`command_line`]: QEMU's arguments, a pure function of the spec;
 //! - [`launch`]: a plan, and carrying it out;
@@ -15,6 +16,7 @@
 
 pub mod accelerator;
 pub mod command_line;
+pub mod cpu;
 pub mod environment;
 pub mod error;
 pub mod exit;
@@ -23,11 +25,13 @@ mod instance;
 pub mod launch;
 pub mod machine;
 mod monitor;
+pub mod network;
 mod process;
 pub mod qemu;
 pub mod spec;
 mod supervisor;
 pub mod units;
+pub mod volume;
 
 pub use accelerator::AcceleratorChoice;
 pub use error::Error;
@@ -36,5 +40,6 @@ pub use forward::Forward;
 pub use instance::{Users, instances_on};
 pub use launch::{Launch, plan};
 pub use machine::Machine;
-pub use spec::{Entry, Firmware, MachineSpec, Network, RunRequest};
+pub use network::Network;
+pub use spec::{Entry, Firmware, MachineSpec, MachineType, RunRequest};
 pub use units::{Cpus, InstanceName, MacAddress, Memory, Variable};

@@ -15,7 +15,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 use hermitage_boot::Record;
 use hermitage_disk::lock::Lock;
 
-use crate::command_line::{CommandLine, Sockets, file};
+use crate::command_line::{CommandLine, Descriptors, file};
 use crate::error::Error;
 use crate::exit::GuestExit;
 use crate::instance::Instance;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Start};
 use crate::spec::MachineSpec;
 use crate::supervisor::{Run, Shared, supervise};
 
@@ -75,21 +75,30 @@ pub(crate) fn start(
     spec: MachineSpec,
     instance: Instance,
     image: Lock,
+    tap: Option<OwnedFd>,
     console: Box<dyn Write + Send>,
 ) -> Result<Machine, Error> {
     let fault = |step| move |source| Error::Process { step, source };
     let (control, control_remote) = UnixStream::pair().map_err(fault("make a socket"))?;
     let (events, monitor_remote) = UnixStream::pair().map_err(fault("make a socket"))?;
     let commands = events.try_clone().map_err(fault("make a socket"))?;
-    let remotes: [OwnedFd; 2] = [control_remote.into(), monitor_remote.into()];
-    let sockets = Sockets {
+    let mut remotes: Vec<OwnedFd> = vec![control_remote.into(), monitor_remote.into()];
+    let descriptors = Descriptors {
         control: remotes[0].as_raw_fd(),
         monitor: remotes[1].as_raw_fd(),
+        tap: tap.as_ref().map(AsRawFd::as_raw_fd),
     };
-    let command_line = CommandLine::new(&spec, sockets);
+    remotes.extend(tap);
+    let command_line = CommandLine::new(&spec, descriptors);
     let log = instance.folder().join(file::QEMU);
     let errors = File::create(&log).map_err(Error::io("create", &log))?;
-    let monitor = Monitor::open(commands).map_err(fault("talk to QEMU"))?;
+    // Who debugs wants to see the first instruction: the debugger starts the guest.
+    let start = if spec.gdb_port.is_some() {
+        Start::Held
+    } else {
+        Start::AtOnce
+    };
+    let monitor = Monitor::open(commands, start).map_err(fault("talk to QEMU"))?;
 
     let run = Run {
         program,

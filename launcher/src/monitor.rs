@@ -22,13 +22,24 @@ pub(crate) struct Monitor {
     stream: UnixStream,
 }
 
+/// When the guest starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// As soon as QEMU is up.
+    AtOnce,
+    /// When somebody else says so.
+    Held,
+}
+
 impl Monitor {
     /// Starts the protocol, and then the guest. QEMU reads this when it is up; nothing is waited for.
-    pub(crate) fn open(stream: UnixStream) -> io::Result<Self> {
+    pub(crate) fn open(stream: UnixStream, start: Start) -> io::Result<Self> {
         let monitor = Self { stream };
         monitor.execute("qmp_capabilities")?;
         // Before this QEMU tells of no events; a guest that ran already could end unseen.
-        monitor.execute("cont")?;
+        if start == Start::AtOnce {
+            monitor.execute("cont")?;
+        }
         Ok(monitor)
     }
 

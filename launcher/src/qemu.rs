@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::command_line::QEMU;
+use crate::cpu::CpuModel;
 use crate::environment;
 use crate::error::Error;
 
@@ -96,6 +97,35 @@ impl Qemu {
     }
 }
 
+impl Qemu {
+    /// Asks QEMU whether it has a CPU model. Its features are judged at the start alone.
+    ///
+    /// # Errors
+    /// It has no such model, or does not answer.
+    pub fn check_cpu_model(&self, model: &CpuModel) -> Result<(), Error> {
+        let unknown = |source: io::Error| Error::UnknownQemu {
+            program: self.program.clone(),
+            source: source.into(),
+        };
+        let mut command = Command::new(&self.program);
+        command.args(["-cpu", "help"]).stdin(Stdio::null());
+        let output = command.output().map_err(unknown)?;
+        if has_cpu_model(&String::from_utf8_lossy(&output.stdout), model.name()) {
+            Ok(())
+        } else {
+            Err(Error::NoCpuModel(model.clone()))
+        }
+    }
+}
+
+/// Reads `qemu -cpu help`: lines of `x86 <name> <words about it>`.
+fn has_cpu_model(help: &str, name: &str) -> bool {
+    let names = help.lines().filter_map(|line| line.strip_prefix("x86 "));
+    names
+        .filter_map(|line| line.split_whitespace().next())
+        .any(|model| model == name)
+}
+
 /// Whether QEMU's folder of data, which lies beside that of its programs, has this file.
 fn has_data_file(program: &Path, name: &str) -> bool {
     let program = program.canonicalize().unwrap_or_default();
@@ -122,6 +152,21 @@ mod tests {
         }
         for text in ["", "qemu", "QEMU emulator version next"] {
             assert_eq!(Version::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn finds_models_in_qemus_list() {
+        let help = "Available CPUs:\nx86 486                   (alias configured)\nx86 max        Enables all\n\n\
+                    Recognized CPUID flags:\n  3dnow\n";
+        for (name, expected) in [
+            ("max", true),
+            ("486", true),
+            ("ma", false),
+            ("3dnow", false),
+            ("Enables", false),
+        ] {
+            assert_eq!(has_cpu_model(help, name), expected, "{name}");
         }
     }
 

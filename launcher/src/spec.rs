@@ -1,23 +1,35 @@
 //! From what a user asks for to what a machine is: [`RunRequest`] to [`MachineSpec`], by a pure function.
 
+mod boot;
+
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use hermitage_boot::config::split_command_line;
-use hermitage_boot::{BootConfig, BootSets};
+use hermitage_boot::{BootConfig, Ipv4Cidr};
 use serde::{Deserialize, Serialize};
 
 use crate::accelerator::{Accelerator, AcceleratorChoice};
+use crate::cpu::{CpuModel, HostCpu, has_rdrand};
 use crate::error::Error;
 use crate::forward::{Forward, refuse_clashes};
-use crate::units::{Cpus, InstanceName, MacAddress, Memory, Variable};
+use crate::network::host::HostNetwork;
+use crate::network::{self, Link, Network};
+use crate::units::{Cpus, InstanceName, InterfaceName, Label, MacAddress, Memory, Variable, as_text};
+use crate::volume::{Disk, Volume};
 
-/// How a guest is connected. More follow: tap, bridge, vhost, a rootless LAN.
+pub use boot::own_config;
+
+/// Which machine QEMU emulates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Network {
-    /// QEMU's user network: a NAT of its own for each guest; needs no rights.
+pub enum MachineType {
+    /// A PC of 1996 (i440FX) with PCI.
     #[default]
-    User,
+    Pc,
+    /// A PC of 2009 (Q35) with PCI Express.
+    Q35,
+    /// A machine without PCI, made for guests that start fast.
+    Microvm,
 }
 
 /// The way into the image.
@@ -41,12 +53,16 @@ pub enum Firmware {
 }
 
 /// What this host offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The accelerator.
     pub accelerator: Accelerator,
+    /// Its CPU.
+    pub cpu: HostCpu,
     /// Whether QEMU has qboot.
     pub has_qboot: bool,
+    /// Its networks.
+    pub network: HostNetwork,
 }
 
 /// What a user asks for. Each field is valid by itself.
@@ -80,8 +96,35 @@ pub struct RunRequest {
     pub entry: Entry,
     /// Accelerator.
     pub accelerator: AcceleratorChoice,
-    /// CPU model, as QEMU writes it; all that the accelerator has if `None`.
-    pub cpu_model: Option<String>,
+    /// CPU model; all that the accelerator has if `None`.
+    pub cpu_model: Option<CpuModel>,
+    /// Which machine.
+    #[serde(default)]
+    pub machine: MachineType,
+    /// The bridge for a network that needs one.
+    #[serde(default)]
+    pub bridge: Option<InterfaceName>,
+    /// The network card's address; leased by DHCP if `None`.
+    #[serde(default, with = "as_text")]
+    pub address: Option<Ipv4Cidr>,
+    /// The router, where the address is given.
+    #[serde(default)]
+    pub gateway: Option<Ipv4Addr>,
+    /// Name servers; those of the lease if there are none.
+    #[serde(default)]
+    pub name_servers: Vec<Ipv4Addr>,
+    /// Disks that outlive the instance.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// What the user notes about the instance.
+    #[serde(default)]
+    pub labels: Vec<Label>,
+    /// Port of 127.0.0.1 on which the guest waits for a debugger; 0 is any free one.
+    #[serde(default)]
+    pub gdb_port: Option<u16>,
+    /// More arguments for QEMU, which stand behind ours.
+    #[serde(default)]
+    pub qemu_arguments: Vec<String>,
     /// Whether loader and kernel print what they do.
     pub verbose: bool,
     /// Whether the guest marks the points of its boot.
@@ -106,6 +149,15 @@ impl RunRequest {
             entry: Entry::default(),
             accelerator: AcceleratorChoice::default(),
             cpu_model: None,
+            machine: MachineType::default(),
+            bridge: None,
+            address: None,
+            gateway: None,
+            name_servers: Vec::new(),
+            volumes: Vec::new(),
+            labels: Vec::new(),
+            gdb_port: None,
+            qemu_arguments: Vec::new(),
             verbose: false,
             trace: false,
         }
@@ -121,10 +173,12 @@ pub struct MachineSpec {
     pub memory: Memory,
     /// Virtual CPUs.
     pub cpus: Cpus,
+    /// Which machine.
+    pub machine: MachineType,
     /// MAC address.
     pub mac: MacAddress,
-    /// Network.
-    pub network: Network,
+    /// What the network card is connected to.
+    pub link: Link,
     /// Port forwards, no two from one port of the host.
     pub forwards: Vec<Forward>,
     /// The way into the image.
@@ -134,27 +188,43 @@ pub struct MachineSpec {
     /// Accelerator.
     pub accelerator: Accelerator,
     /// CPU model; all that the accelerator has if `None`.
-    pub cpu_model: Option<String>,
+    pub cpu_model: Option<CpuModel>,
+    /// Whether the guest needs a device to draw entropy from, since its CPU has no RDRAND.
+    pub entropy_device: bool,
+    /// Disks beside the image's.
+    pub volumes: Vec<Disk>,
+    /// Port of 127.0.0.1 on which the guest waits for a debugger; 0 is any free one.
+    pub gdb_port: Option<u16>,
+    /// More arguments for QEMU.
+    pub qemu_arguments: Vec<String>,
     /// What the guest is told.
     pub boot: BootConfig,
 }
 
 impl MachineSpec {
-    /// Decides everything that a machine is.
+    /// Decides everything that a machine is. `own` is the image's own configuration, `volumes` those of the request.
     ///
     /// # Errors
-    /// A command that cannot be split, is empty or larger than a guest takes; two forwards of one port.
-    pub fn new(request: &RunRequest, default: Option<&BootConfig>, host: Host) -> Result<Self, Error> {
+    /// A request whose parts do not fit together, or do not fit this host; a command that no guest can take.
+    pub fn new(
+        request: &RunRequest,
+        own: Option<&BootConfig>,
+        volumes: Vec<Disk>,
+        host: &Host,
+    ) -> Result<Self, Error> {
         refuse_clashes(&request.forwards)?;
-        let boot = boot_config(request, default)?;
+        if request.machine == MachineType::Microvm && request.entry == Entry::Disk {
+            return Err(Error::NoDiskBoot);
+        }
+        let link = network::connect(request, &host.network)?;
         Ok(Self {
             name: request.name.clone(),
             memory: request.memory,
             cpus: request.cpus,
+            machine: request.machine,
             mac: request
                 .mac
                 .unwrap_or_else(|| MacAddress::of_instance(&request.name)),
-            network: request.network,
             forwards: request.forwards.clone(),
             entry: request.entry,
             firmware: match request.entry {
@@ -163,86 +233,42 @@ impl MachineSpec {
             },
             accelerator: host.accelerator,
             cpu_model: request.cpu_model.clone(),
-            boot,
+            entropy_device: !has_rdrand(request.cpu_model.as_ref(), host.accelerator, host.cpu),
+            volumes,
+            gdb_port: request.gdb_port,
+            qemu_arguments: request.qemu_arguments.clone(),
+            boot: boot::boot_config(request, own, &link)?,
+            link,
         })
     }
-}
-
-/// What the image is started with by itself: the boot set that the request names, or else the default.
-///
-/// # Errors
-/// There is no such set.
-pub fn own_config(
-    request: &RunRequest,
-    default: Option<BootConfig>,
-    mut sets: BootSets,
-) -> Result<Option<BootConfig>, Error> {
-    let Some(name) = &request.boot_set else {
-        return Ok(default);
-    };
-    match sets.remove(name) {
-        Some(config) => Ok(Some(config)),
-        None => Err(Error::NoBootSet {
-            image: request.image.clone(),
-            name: name.clone(),
-            known: sets.into_keys().collect(),
-        }),
-    }
-}
-
-/// The image's default, with what the request says in its place.
-fn boot_config(request: &RunRequest, default: Option<&BootConfig>) -> Result<BootConfig, Error> {
-    let mut boot = default.cloned().unwrap_or_default();
-    if let Some(line) = &request.command {
-        boot.arguments = split_command_line(line).map_err(|source| Error::Command {
-            line: line.clone(),
-            source,
-        })?;
-    }
-    if boot.arguments.is_empty() {
-        return Err(match request.command {
-            Some(_) => Error::EmptyCommand,
-            None => Error::NoCommand {
-                image: request.image.clone(),
-            },
-        });
-    }
-    for variable in &request.environment {
-        let name = variable.name().as_bytes();
-        let same_name = |entry: &Vec<u8>| entry.split(|&b| b == b'=').next() == Some(name);
-        boot.environment.retain(|entry| !same_name(entry));
-        boot.environment.push(variable.entry().as_bytes().to_vec());
-    }
-    boot.verbose = request.verbose;
-    boot.trace = request.trace;
-    // What cannot be encoded is refused here, before anything exists.
-    boot.encode()?;
-    Ok(boot)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HOST: Host = Host {
-        accelerator: Accelerator::Tcg,
-        has_qboot: true,
-    };
+    fn host() -> Host {
+        Host {
+            accelerator: Accelerator::Tcg,
+            cpu: HostCpu { rdrand: false },
+            has_qboot: true,
+            network: HostNetwork::nothing(),
+        }
+    }
 
     fn request() -> RunRequest {
         RunRequest::new("kv.qcow2", "kv".parse().unwrap())
     }
 
-    fn default() -> BootConfig {
+    fn own() -> BootConfig {
         BootConfig {
             arguments: vec![b"kv".to_vec()],
-            environment: vec![b"PORT=9000".to_vec(), b"MODE=slow".to_vec()],
             ..BootConfig::default()
         }
     }
 
-    fn plan(request: &RunRequest, default: Option<&BootConfig>) -> Result<MachineSpec, Error> {
-        MachineSpec::new(request, default, HOST)
+    fn plan(request: &RunRequest) -> Result<MachineSpec, Error> {
+        MachineSpec::new(request, Some(&own()), vec![], &host())
     }
 
     #[test]
@@ -252,6 +278,15 @@ mod tests {
             command: Some("kv 'a b'".to_owned()),
             environment: vec!["A=b=c".parse().unwrap()],
             forwards: vec!["9000:80/udp".parse().unwrap()],
+            network: "vhost:tap0".parse().unwrap(),
+            bridge: Some("br0".parse().unwrap()),
+            address: Some("192.168.7.2/24".parse().unwrap()),
+            gateway: Some("192.168.7.1".parse().unwrap()),
+            name_servers: vec!["9.9.9.9".parse().unwrap()],
+            volumes: vec!["data:ro".parse().unwrap()],
+            labels: vec!["tier=front".parse().unwrap()],
+            cpu_model: Some("max,-rdrand".parse().unwrap()),
+            machine: MachineType::Q35,
             ..request()
         };
         let kept = serde_json::to_string(&request).unwrap();
@@ -262,9 +297,25 @@ mod tests {
     }
 
     #[test]
-    fn runs_the_images_command_in_its_environment() {
-        let spec = plan(&request(), Some(&default())).unwrap();
-        assert_eq!(spec.boot, default());
+    fn a_request_of_an_older_version_is_read() {
+        let mut kept = serde_json::to_value(request()).unwrap();
+        for later in [
+            "machine",
+            "bridge",
+            "address",
+            "volumes",
+            "labels",
+            "gdb_port",
+            "qemu_arguments",
+        ] {
+            kept.as_object_mut().unwrap().remove(later).unwrap();
+        }
+        assert_eq!(serde_json::from_value::<RunRequest>(kept).unwrap(), request());
+    }
+
+    #[test]
+    fn an_address_that_is_not_given_is_derived_from_the_name() {
+        let spec = plan(&request()).unwrap();
         assert_eq!(spec.mac, MacAddress::of_instance(&spec.name));
     }
 
@@ -276,90 +327,33 @@ mod tests {
             (Entry::Disk, true, Firmware::Bios),
         ] {
             let request = RunRequest { entry, ..request() };
-            let spec = MachineSpec::new(&request, Some(&default()), Host { has_qboot, ..HOST });
+            let host = Host { has_qboot, ..host() };
+            let spec = MachineSpec::new(&request, Some(&own()), vec![], &host);
             assert_eq!(spec.unwrap().firmware, firmware, "{entry:?} {has_qboot}");
         }
     }
 
     #[test]
-    fn a_command_replaces_the_images_and_keeps_its_environment() {
-        let command = Some("db 'a b'  \"it's\"".to_owned());
-        let boot = plan(&RunRequest { command, ..request() }, Some(&default()))
-            .unwrap()
-            .boot;
-        assert_eq!(
-            boot.arguments,
-            [b"db".to_vec(), b"a b".to_vec(), b"it's".to_vec()]
-        );
-        assert_eq!(boot.environment, default().environment);
-    }
-
-    #[test]
-    fn a_variable_replaces_the_images_of_that_name_and_keeps_the_command() {
-        let environment = ["PORT=80", "PORT=81", "PORTS=1"].map(|text| text.parse().unwrap());
-        let request = RunRequest {
-            environment: environment.to_vec(),
-            ..request()
-        };
-        let boot = plan(&request, Some(&default())).unwrap().boot;
-        assert_eq!(boot.arguments, default().arguments);
-        assert_eq!(
-            boot.environment,
-            [b"MODE=slow".to_vec(), b"PORT=81".to_vec(), b"PORTS=1".to_vec()]
-        );
-    }
-
-    #[test]
-    fn a_command_beats_a_boot_set_which_beats_the_default() {
-        let sets = || BootSets::from([("debug".to_owned(), debug())]);
-        let own = |request: &RunRequest| own_config(request, Some(default()), sets()).unwrap();
-        assert_eq!(own(&request()), Some(default()));
-        let chosen = RunRequest {
-            boot_set: Some("debug".to_owned()),
-            environment: vec!["MODE=fast".parse().unwrap()],
-            ..request()
-        };
-        let boot = plan(&chosen, own(&chosen).as_ref()).unwrap().boot;
-        assert_eq!(boot.arguments, debug().arguments);
-        assert_eq!(boot.environment, [b"MODE=fast".to_vec()]);
-        let command = Some("db".to_owned());
-        let both = RunRequest { command, ..chosen };
-        let boot = plan(&both, own(&both).as_ref()).unwrap().boot;
-        assert_eq!(boot.arguments, [b"db".to_vec()]);
-        assert_eq!(boot.environment, [b"MODE=fast".to_vec()]);
-
-        let unknown = RunRequest {
-            boot_set: Some("debgu".to_owned()),
-            ..request()
-        };
-        let error = own_config(&unknown, Some(default()), sets()).unwrap_err();
-        assert!(matches!(error, Error::NoBootSet { known, .. } if known == ["debug"]));
-    }
-
-    fn debug() -> BootConfig {
-        BootConfig {
-            arguments: vec![b"kv".to_vec(), b"--debug".to_vec()],
-            ..BootConfig::default()
+    fn a_guest_without_rdrand_gets_another_source_of_entropy() {
+        for (model, expected) in [(None, false), (Some("qemu64"), true), (Some("max,-rdrand"), true)] {
+            let cpu_model = model.map(|text| text.parse().unwrap());
+            let spec = plan(&RunRequest {
+                cpu_model,
+                ..request()
+            })
+            .unwrap();
+            assert_eq!(spec.entropy_device, expected, "{model:?}");
         }
     }
 
     #[test]
-    fn refuses_commands_that_no_guest_can_take() {
-        let command = |line: &str| RunRequest {
-            command: Some(line.to_owned()),
+    fn a_microvm_has_no_bios_that_boots_disks() {
+        let request = RunRequest {
+            machine: MachineType::Microvm,
+            entry: Entry::Disk,
             ..request()
         };
-        let refused = |request: RunRequest| plan(&request, Some(&default())).unwrap_err();
-        assert!(matches!(refused(command("kv 'open")), Error::Command { .. }));
-        assert!(matches!(refused(command("  ")), Error::EmptyCommand));
-        assert!(matches!(
-            refused(command(&"x ".repeat(10_000))),
-            Error::BootConfig(_)
-        ));
-        assert!(matches!(
-            plan(&request(), None).unwrap_err(),
-            Error::NoCommand { .. }
-        ));
+        assert!(matches!(plan(&request).unwrap_err(), Error::NoDiskBoot));
     }
 
     #[test]
@@ -369,9 +363,6 @@ mod tests {
             forwards,
             ..request()
         };
-        assert!(matches!(
-            plan(&request, Some(&default())).unwrap_err(),
-            Error::ForwardsClash { .. }
-        ));
+        assert!(matches!(plan(&request).unwrap_err(), Error::ForwardsClash { .. }));
     }
 }

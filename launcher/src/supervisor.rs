@@ -109,7 +109,7 @@ pub(crate) struct Run {
     pub(crate) arguments: Vec<String>,
     pub(crate) folder: PathBuf,
     pub(crate) errors: File,
-    pub(crate) remotes: [OwnedFd; 2],
+    pub(crate) remotes: Vec<OwnedFd>,
     pub(crate) console: Box<dyn Write + Send>,
     pub(crate) control: UnixStream,
     pub(crate) events: UnixStream,
@@ -125,7 +125,7 @@ pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>)
         run.errors,
         &run.remotes,
     );
-    // QEMU has its own copies now; ours would keep the sockets open when it ends.
+    // QEMU has its own copies now; ours would keep the sockets open, and the tap device alive, when it ends.
     drop(run.remotes);
     let (mut child, process) = match spawned.and_then(|child| Ok((Handle::of(&child)?, child))) {
         Ok((process, child)) => (child, process),

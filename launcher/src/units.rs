@@ -46,7 +46,42 @@ macro_rules! serialized_as_text {
 }
 pub(crate) use serialized_as_text;
 
-serialized_as_text!(Memory, Cpus, MacAddress, InstanceName, Variable);
+/// The same for an optional value of a type that is not ours, for `#[serde(with)]`.
+pub(crate) mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(ToString::to_string).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+serialized_as_text!(
+    Memory,
+    Cpus,
+    MacAddress,
+    InstanceName,
+    InterfaceName,
+    Variable,
+    Label
+);
 
 /// Memory of a guest, in whole MiB (QEMU's own unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +200,12 @@ impl MacAddress {
         let [a, b, c, d, e, ..] = *digest.as_bytes();
         Self([MAC_LOCAL, a, b, c, d, e])
     }
+
+    /// The six octets, in the order in which they are written.
+    #[must_use]
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
 }
 
 impl FromStr for MacAddress {
@@ -243,6 +284,76 @@ impl FromStr for InstanceName {
 impl fmt::Display for InstanceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Name of a network device of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// Longest name: the kernel keeps 16 bytes, the last of them NUL (`linux/if.h`).
+    pub const MAX_LENGTH: usize = 15;
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const EXPECTED: &str = "a device has up to 15 letters, digits, `-`, `_` or `.`, such as `br0`";
+        // The kernel takes more; but `%` would be a template, and a comma or a slash a trap for everybody.
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        let is_name = !text.is_empty() && text.len() <= Self::MAX_LENGTH && text.bytes().all(valid);
+        if !is_name || matches!(text, "." | "..") {
+            return Err(ParseError::new(text, "is not a network device", EXPECTED));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a user notes about an instance: `KEY=VALUE`. It means nothing to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The key.
+    pub key: String,
+    /// The value; may be empty.
+    pub value: String,
+}
+
+impl FromStr for Label {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const EXPECTED: &str = "it has the form KEY=VALUE, the key of letters, digits, `-`, `_`, `.` or `/`";
+        let fault = || ParseError::new(text, "is not a label", EXPECTED);
+        let (key, value) = text.split_once('=').ok_or_else(fault)?;
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+        // Of the value only what would break a table's line.
+        if key.is_empty() || !key.bytes().all(valid) || value.chars().any(char::is_control) {
+            return Err(fault());
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
     }
 }
 
@@ -382,6 +493,32 @@ mod tests {
         }
         for text in ["", ".", "..", "a/b", "-x", "a b", "é", &"x".repeat(300)] {
             assert!(parse::<InstanceName>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_no_network_device_has() {
+        for text in ["br0", "eth0.100", "virbr0-nic", "fifteen-letters"] {
+            assert_eq!(
+                parse(text).map(|name: InterfaceName| name.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+        for text in ["", ".", "..", "a/b", "a b", "tap%d", "a,b", "sixteen-letters-"] {
+            assert!(parse::<InterfaceName>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn splits_a_label_at_its_first_equals_sign() {
+        let label: Label = "org.example/tier=a=b".parse().unwrap();
+        assert_eq!(
+            (label.key.as_str(), label.value.as_str()),
+            ("org.example/tier", "a=b")
+        );
+        assert_eq!(label.to_string(), "org.example/tier=a=b");
+        for text in ["", "tier", "=x", "a b=c", "a=two\nlines"] {
+            assert!(parse::<Label>(text).unwrap_err().contains("KEY=VALUE"), "{text}");
         }
     }
 

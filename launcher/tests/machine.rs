@@ -265,12 +265,12 @@ fn qemus_own_words_reach_the_user() {
     let root = tempfile::tempdir().unwrap();
     let image = stand_in::image(root.path(), &[Step::Halt]);
     let request = RunRequest {
-        cpu_model: Some("no-such-model".to_owned()),
+        cpu_model: Some("max,+no-such-feature".parse().unwrap()),
         ..request(&image, "a", Entry::Direct)
     };
     let machine = start(root.path(), &request, io::sink());
     let GuestExit::Lost(words) = ended(&machine) else {
-        panic!("a machine of an unknown model ran")
+        panic!("a machine with an unknown feature ran")
     };
-    assert!(words.contains("no-such-model"), "{words}");
+    assert!(words.contains("no-such-feature"), "{words}");
 }

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Compose a package's bootable image
     Compose(commands::compose::Args),
     /// Run an image
-    Run(commands::run::Args),
+    Run(Box<commands::run::Args>),
     /// Look at composed images, copy files out of them, export, remove and rename them
     Image(commands::image::Args),
     /// Say what this machine has of what is needed, and what to do about the rest

@@ -156,11 +156,17 @@ fn launcher_code(error: &launcher::Error) -> u8 {
         | Error::EmptyCommand
         | Error::Command { .. }
         | Error::BootConfig(_)
-        | Error::ForwardsClash { .. } => 2,
+        | Error::ForwardsClash { .. }
+        | Error::Volume(_)
+        | Error::NoDiskBoot
+        | Error::NoCpuModel(_) => 2,
+        Error::Network(error) if error.is_usage() => 2,
         Error::NoImage(_) | Error::Disk(_) => 126,
         Error::PortInUse { .. }
         | Error::Port { .. }
         | Error::NoKvm(_)
+        | Error::Network(_)
+        | Error::GdbPort { .. }
         | Error::NoQemu { .. }
         | Error::UnknownQemu { .. }
         | Error::OldQemu { .. }

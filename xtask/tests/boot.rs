@@ -262,9 +262,17 @@ fn chance_is_real_or_refused() {
     };
     assert_ne!(entropy(), entropy());
 
+    // Without RDRAND the launcher attaches a device for it.
+    let without = RunRequest {
+        cpu_model: Some("max,-rdrand,-rdseed".parse().unwrap()),
+        ..request(image(), Entry::Direct, "probe entropy")
+    };
+    assert_eq!(seen(&without).exit.code(), 0);
+
     for entry in BOTH_WAYS_IN {
+        // The launcher does not see this.
         let seen = seen(&RunRequest {
-            cpu_model: Some("max,-rdrand,-rdseed".to_owned()),
+            qemu_arguments: ["-cpu", "max,-rdrand,-rdseed"].map(str::to_owned).to_vec(),
             ..request(image(), entry, "")
         });
         assert_eq!(seen.end(), Some((Reason::Boot, 126)), "{entry:?}: {seen:?}");

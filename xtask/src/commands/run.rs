@@ -1,5 +1,6 @@
 //! `cargo xtask run`. What is to run is read from the command line by [`request`].
 
+mod env_file;
 pub(crate) mod request;
 
 use std::io::{self, Write};
@@ -8,7 +9,8 @@ use std::thread;
 use std::time::Instant;
 
 use hermitage_boot::Reason;
-use launcher::{Forward, GuestExit, InstanceName, Machine, RunRequest};
+use launcher::{Forward, GuestExit, InstanceName, Launch, Machine, RunRequest};
+use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -20,7 +22,8 @@ use crate::printer::{Printer, Verbosity};
 #[command(after_help = "\
 Examples:
   cargo xtask run kv -f 9000:9000
-  cargo xtask run -m 200M --mac A2:13:15:00:80:02 -e \"db 10.0.2.2:9000\" -i node-micro db
+  cargo xtask run -m 200M -c 1 -n vhost --mac A2:13:15:00:80:02 -e \"db 192.168.122.15:9000\" -i node-micro db
+  cargo xtask run kv --ip 192.168.7.2/24 -n tap:tap0
 
 The exit code is the guest's own; 101 after a panic, 134 after an abort, 137 out of memory, 139 after a fault, \
 127 if the image has no such role, 126 if it cannot be started, 125 if the launcher cannot start or watch it.")]
@@ -31,17 +34,24 @@ pub(crate) struct Args {
     /// Print QEMU's command line, and run nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// Print it as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let request = args.request.read(printer)?;
     let launch = launcher::plan(&request)?;
     if args.dry_run {
-        printer.data(&format!("{}\n", launch.command_line()));
+        show(&launch, args.json, printer);
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(why) = launch.fallback() {
         printer.note(&format!("using tcg, which is slower: {why}"));
+    }
+    if let Some(why) = launch.no_vhost() {
+        printer.note(&format!("using a plain tap device, which is slower: {why}"));
     }
     let root = launcher::environment::root().ok_or_else(|| {
         Failure::Usage("neither HERMITAGE_ROOT nor HOME says where instances are kept".to_owned())
@@ -63,6 +73,11 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     {
         printer.note(&format!("forwarding {forward}"));
     }
+    if let Some(port) = machine.spec().gdb_port {
+        printer.note(&format!(
+            "waiting for gdb, which says when to start: target remote 127.0.0.1:{port}"
+        ));
+    }
 
     let handle = signals.handle();
     let (exit, signal) = thread::scope(|scope| {
@@ -72,6 +87,16 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         (exit, watcher.join().unwrap_or_default())
     });
     Ok(report(&request.name, &exit, signal, printer))
+}
+
+/// Shows what would be run.
+fn show(launch: &Launch, json: bool, printer: &Printer) {
+    let line = launch.command_line();
+    if json {
+        printer.json(&json!({ "program": launch.program(), "arguments": line.arguments() }));
+    } else {
+        printer.data(&format!("{line}\n"));
+    }
 }
 
 /// Says how the guest ended, unless it is what every program does, and gives its exit code.

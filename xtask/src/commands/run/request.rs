@@ -1,14 +1,20 @@
 //! The flags that say what is to run: from the command line to a [`RunRequest`].
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use launcher::units::Variable;
+use hermitage_boot::Ipv4Cidr;
+use launcher::cpu::CpuModel;
+use launcher::units::{InterfaceName, Label, Variable};
+use launcher::volume::Volume;
 use launcher::{
-    AcceleratorChoice, Cpus, Entry, Forward, InstanceName, MacAddress, Memory, Network, RunRequest,
+    AcceleratorChoice, Cpus, Entry, Forward, InstanceName, MacAddress, MachineType, Memory, Network,
+    RunRequest,
 };
 
+use super::env_file;
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
 use crate::workspace;
@@ -32,46 +38,99 @@ pub(crate) struct Flags {
     #[arg(long)]
     name: Option<InstanceName>,
 
-    /// Memory, such as 200M or 1G
-    #[arg(short, long, value_name = "SIZE", default_value_t = Memory::DEFAULT)]
-    memory: Memory,
-
-    /// Number of virtual CPUs
-    #[arg(short, long, value_name = "N", default_value_t = Cpus::ONE)]
-    cpus: Cpus,
-
-    /// MAC address [default: derived from the instance's name]
-    #[arg(long, value_name = "ADDRESS")]
-    mac: Option<MacAddress>,
+    /// What you note about the instance; it means nothing to the guest
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Label>,
 
     /// Command: a role of the image and its arguments, split by shell rules [default: the image's own]
-    #[arg(short = 'e', long, value_name = "COMMAND")]
+    #[arg(short = 'e', long, value_name = "COMMAND", help_heading = GUEST)]
     command: Option<String>,
 
     /// Boot set: one of the commands that the image has by name, with its environment [default: the image's own]
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", help_heading = GUEST)]
     boot: Option<String>,
 
     /// Environment variable, added to the image's own or in place of it
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", help_heading = GUEST)]
     env: Vec<Variable>,
 
-    /// Network; `user` is a NAT of its own for each guest and needs no rights
-    #[arg(short, long, default_value = "user", value_parser = parse_network)]
+    /// File with a variable on each line; what --env says counts more
+    #[arg(long, value_name = "FILE", help_heading = GUEST)]
+    env_file: Vec<PathBuf>,
+
+    /// Disk that outlives the instance, its file's name being its label in the guest: the name of a volume, or a path
+    #[arg(long, value_name = "NAME|PATH[:ro]", help_heading = GUEST)]
+    volume: Vec<Volume>,
+
+    /// Network: `user`, a NAT of its own for each guest that needs no rights; `tap` or `bridge`, a port of a bridge of
+    /// this host, or the tap device that is named; `vhost`, the same with frames moved by the host's kernel
+    #[arg(short, long, value_name = "user|tap|bridge|vhost[:DEVICE]", default_value_t, help_heading = NETWORK)]
     network: Network,
 
+    /// Bridge for tap, bridge or vhost [default: br0 or virbr0]
+    #[arg(short, long, value_name = "DEVICE", help_heading = NETWORK)]
+    bridge: Option<InterfaceName>,
+
     /// Forward a port of this host, 127.0.0.1 unless an address is given; host port 0 is any free one
-    #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
+    #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]", help_heading = NETWORK)]
     forward: Vec<Forward>,
 
-    /// Way into the image: loaded by QEMU directly, or booted from the disk by the BIOS
-    #[arg(long, value_enum, default_value_t)]
-    entry: EntryName,
+    /// MAC address [default: derived from the instance's name]
+    #[arg(long, value_name = "ADDRESS", help_heading = NETWORK)]
+    mac: Option<MacAddress>,
+
+    /// The guest's own address [default: leased by DHCP]
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = parse_cidr, help_heading = NETWORK)]
+    ip: Option<Ipv4Cidr>,
+
+    /// Router to other networks, with --ip
+    #[arg(long, value_name = "ADDRESS", help_heading = NETWORK)]
+    gateway: Option<Ipv4Addr>,
+
+    /// Name server, up to three [default: those of the lease]
+    #[arg(long, value_name = "ADDRESS", help_heading = NETWORK)]
+    dns: Vec<Ipv4Addr>,
+
+    /// Memory, such as 200M or 1G
+    #[arg(short, long, value_name = "SIZE", default_value_t = Memory::DEFAULT, help_heading = MACHINE)]
+    memory: Memory,
+
+    /// Number of virtual CPUs
+    #[arg(short, long, value_name = "N", default_value_t = Cpus::ONE, help_heading = MACHINE)]
+    cpus: Cpus,
+
+    /// Machine that QEMU emulates; microvm starts fastest, and has no PCI
+    #[arg(long, value_enum, default_value_t, help_heading = MACHINE)]
+    machine: MachineName,
+
+    /// CPU model with its features, as QEMU writes it, such as qemu64 or max,-avx2 [default: all that there is]
+    #[arg(long, value_name = "MODEL", help_heading = MACHINE)]
+    cpu: Option<CpuModel>,
 
     /// Accelerator: auto is KVM where it works, else TCG
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = MACHINE)]
     accel: AcceleratorName,
+
+    /// Way into the image: loaded by QEMU directly, or booted from the disk by the BIOS
+    #[arg(long, value_enum, default_value_t, help_heading = MACHINE)]
+    entry: EntryName,
+
+    /// Wait for gdb on this port of 127.0.0.1 before the first instruction; port 0 is any free one
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = GDB_PORT,
+          help_heading = MACHINE)]
+    gdb: Option<u16>,
+
+    /// One more argument for QEMU, behind ours
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = MACHINE)]
+    qemu_arg: Vec<String>,
 }
+
+const GUEST: &str = "Guest";
+const NETWORK: &str = "Network";
+const MACHINE: &str = "Machine";
+
+/// Where QEMU's documentation, and so everybody's habit, has gdb connect.
+const GDB_PORT: &str = "1234";
 
 /// The ways in, as the command line names them.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -79,6 +138,15 @@ enum EntryName {
     #[default]
     Direct,
     Disk,
+}
+
+/// The machines, as the command line names them.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum MachineName {
+    #[default]
+    Pc,
+    Q35,
+    Microvm,
 }
 
 /// The accelerators, as the command line names them.
@@ -113,8 +181,8 @@ impl Flags {
             mac: self.mac,
             command: self.command.clone(),
             boot_set: self.boot.clone(),
-            environment: self.env.clone(),
-            network: self.network,
+            environment: self.environment()?,
+            network: self.network.clone(),
             forwards: self.forward.clone(),
             entry: match self.entry {
                 EntryName::Direct => Entry::Direct,
@@ -125,18 +193,46 @@ impl Flags {
                 AcceleratorName::Kvm => AcceleratorChoice::Kvm,
                 AcceleratorName::Tcg => AcceleratorChoice::Tcg,
             },
+            cpu_model: self.cpu.clone(),
+            machine: match self.machine {
+                MachineName::Pc => MachineType::Pc,
+                MachineName::Q35 => MachineType::Q35,
+                MachineName::Microvm => MachineType::Microvm,
+            },
+            bridge: self.bridge.clone(),
+            address: self.ip,
+            gateway: self.gateway,
+            name_servers: self.dns.clone(),
+            volumes: self.volumes()?,
+            labels: self.label.clone(),
+            gdb_port: self.gdb,
+            qemu_arguments: self.qemu_arg.clone(),
             verbose: printer.verbosity() == Verbosity::Verbose,
             ..RunRequest::new(image, name)
         })
     }
+
+    /// The variables of the files, then those of the command line: the last of a name counts.
+    fn environment(&self) -> Result<Vec<Variable>, Failure> {
+        let mut variables = Vec::new();
+        for file in &self.env_file {
+            variables.extend(env_file::read(file)?);
+        }
+        variables.extend(self.env.iter().cloned());
+        Ok(variables)
+    }
+
+    /// The volumes, for whoever starts the instance again from another folder.
+    fn volumes(&self) -> Result<Vec<Volume>, Failure> {
+        let absolute = |volume: &Volume| volume.clone().absolute();
+        let volumes: Result<_, _> = self.volume.iter().map(absolute).collect();
+        volumes.map_err(|error| Failure::Failed(format!("there is no current folder: {error}")))
+    }
 }
 
-fn parse_network(text: &str) -> Result<Network, &'static str> {
-    match text {
-        "user" => Ok(Network::User),
-        "tap" | "bridge" | "vhost" | "lan" => Err("this network is not available yet; `user` is"),
-        _ => Err("there is no such network; `user` is one"),
-    }
+fn parse_cidr(text: &str) -> Result<Ipv4Cidr, String> {
+    let parsed = text.parse::<Ipv4Cidr>();
+    parsed.map_err(|fault| format!("`{text}` {fault}; it has the form `192.168.7.2/24`"))
 }
 
 fn parse_name(text: &str) -> Result<InstanceName, Failure> {
