@@ -23,8 +23,9 @@ pub const MAX_HEAD: usize = 8 * 1024;
 const MAX_FIELDS: usize = 100;
 
 /// Most bytes that are read and thrown away after a refusal, so that the client, which may still be sending, sees
-/// the reply and not a reset.
-const MAX_LINGER: usize = 256 * 1024;
+/// the reply and not a reset: four times the largest upload that a service takes. They cost time alone, which a
+/// client can have with requests that are not refused, too.
+const MAX_LINGER: usize = 256 * 1024 * 1024;
 
 /// Replies up to this size go out in one write: one segment on the wire, one exit from the guest. The bytes of a
 /// larger one are not copied for that.

@@ -1,0 +1,193 @@
+//! All services of the application, or some.
+
+use crate::ask::{self, Answer};
+use crate::process::Process;
+use crate::wait_for;
+
+const PAUSE: (&str, &str) = ("MICRO_WORKER_PAUSE", "0.3");
+const DB_LISTENS: &str = "Database is listening on ";
+const ANY_PORT: (&str, &str) = ("PORT", "0");
+
+/// A service: a process, or somebody else's by its URL.
+pub struct Service {
+    /// `http://host:port`.
+    pub url: String,
+    /// The process, if it was started.
+    pub process: Option<Process>,
+}
+
+impl Service {
+    /// kv; by `SUITE_KV` or started.
+    #[must_use]
+    pub fn kv() -> Self {
+        Self::named("kv", "", &[], "server is listening on ")
+    }
+
+    /// db.
+    #[must_use]
+    pub fn db(kv: &str) -> Self {
+        Self::named("db", kv, &[], DB_LISTENS)
+    }
+
+    /// storage.
+    #[must_use]
+    pub fn storage(kv: &str) -> Self {
+        Self::named("storage", kv, &[], "Storage is listening on ")
+    }
+
+    /// master.
+    #[must_use]
+    pub fn master(kv: &str) -> Self {
+        Self::named("master", kv, &[], "Master is listening on ")
+    }
+
+    /// ui.
+    #[must_use]
+    pub fn ui(kv: &str) -> Self {
+        Self::named("ui", kv, &[], "UI is listening on ")
+    }
+
+    fn named(name: &'static str, kv: &str, environment: &[(&str, &str)], listening: &str) -> Self {
+        if let Ok(url) = std::env::var(format!("SUITE_{}", name.to_uppercase())) {
+            return Self { url, process: None };
+        }
+        Self::start(name, kv, environment, listening)
+    }
+
+    /// Starts a service on a free port, and waits for the line that tells it.
+    #[must_use]
+    pub fn start(name: &'static str, kv: &str, environment: &[(&str, &str)], listening: &str) -> Self {
+        let arguments: &[&str] = if kv.is_empty() { &[] } else { &[kv] };
+        let environment = [&[ANY_PORT], environment].concat();
+        let process = Process::start(name, arguments, &environment);
+        let port = process.line(listening);
+        Self {
+            url: format!("http://127.0.0.1:{port}"),
+            process: Some(process),
+        }
+    }
+
+    /// The URL of a path.
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// `host:port`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Asks for a resource.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Answer {
+        ask::get(&self.at(path))
+    }
+
+    /// Posts nothing.
+    pub fn post(&self, path: &str) -> Answer {
+        ask::post(&self.at(path))
+    }
+
+    /// Posts a picture.
+    pub fn upload(&self, path: &str, picture: &[u8]) -> Answer {
+        ask::upload(&self.at(path), picture)
+    }
+
+    /// The process, which was started.
+    ///
+    /// # Panics
+    /// The service is somebody else's.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it was started by this test")
+    }
+}
+
+/// kv, db, storage, master, and workers.
+pub struct Stack {
+    /// Their kv.
+    pub kv: Service,
+    /// Their db.
+    pub db: Service,
+    /// Their storage.
+    pub storage: Service,
+    /// Their master.
+    pub master: Service,
+    /// Their workers.
+    pub workers: Vec<Process>,
+}
+
+impl Stack {
+    /// All of it, with a number of workers.
+    #[must_use]
+    pub fn start(workers: usize) -> Self {
+        let kv = Service::kv();
+        let db = Service::db(kv.endpoint());
+        Self::around(kv, db, workers)
+    }
+
+    /// All of it, with leases of so many seconds.
+    #[must_use]
+    pub fn with_lease(workers: usize, seconds: &str) -> Self {
+        let kv = Service::kv();
+        let lease = [("MICRO_DB_LEASE", seconds)];
+        let db = Service::start("db", kv.endpoint(), &lease, DB_LISTENS);
+        Self::around(kv, db, workers)
+    }
+
+    fn around(kv: Service, db: Service, workers: usize) -> Self {
+        let storage = Service::storage(kv.endpoint());
+        let master = Service::master(kv.endpoint());
+        let mut stack = Self {
+            kv,
+            db,
+            storage,
+            master,
+            workers: Vec::new(),
+        };
+        for _ in 0..workers {
+            stack.add_worker();
+        }
+        stack
+    }
+
+    /// One more worker.
+    pub fn add_worker(&mut self) -> &mut Process {
+        let worker = Process::start("worker", &[self.kv.endpoint()], &[PAUSE]);
+        self.workers.push(worker);
+        self.workers.last_mut().expect("there is one now")
+    }
+
+    /// Uploads a picture; the id of its task.
+    #[must_use]
+    pub fn upload(&self, picture: &[u8]) -> u64 {
+        let answer = self.master.upload("/task", picture);
+        assert_eq!(answer.pair(), (200, String::new()));
+        let id = answer.field("task-id").expect("the reply tells the id");
+        id.parse().expect("an id is a number")
+    }
+
+    /// The state of a task.
+    #[must_use]
+    pub fn state(&self, id: u64) -> i64 {
+        let text = self.db.get(&format!("/task/{id}")).text();
+        let task: serde_json::Value = serde_json::from_str(&text).expect("a task is JSON");
+        task["state"].as_i64().expect("a task has a state")
+    }
+
+    /// Waits until a task is in a state.
+    pub fn wait_state(&self, id: u64, state: i64) {
+        wait_for(&format!("task {id} to be in state {state}"), || {
+            (self.state(id) == state).then_some(())
+        });
+    }
+
+    /// What a user gets of a task.
+    #[must_use]
+    pub fn download(&self, id: u64) -> Vec<u8> {
+        let answer = self.master.get(&format!("/task/{id}/download"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.body
+    }
+}
