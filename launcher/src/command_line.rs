@@ -34,10 +34,6 @@ pub mod file {
     pub const LOADER: &str = "loader.elf";
     /// The encoded boot configuration, for [`Entry::Direct`](crate::Entry::Direct).
     pub const BOOT_CONFIG: &str = "boot-config.bin";
-    /// All that the guest wrote to its console.
-    pub const CONSOLE: &str = "console.log";
-    /// All that the guest wrote to its control channel.
-    pub const CONTROL: &str = "control.log";
     /// What QEMU itself has to say.
     pub const QEMU: &str = "qemu.log";
 }
@@ -142,19 +138,14 @@ impl CommandLine {
         self.option("-smp", Options::of(&spec.cpus.to_string()));
     }
 
-    /// Console and control channel: the first and the second serial port. Both are logged as well, by QEMU, so
-    /// that nothing is lost with the launcher.
+    /// Console and control channel: the first and the second serial port.
     fn consoles(&mut self, spec: &MachineSpec, descriptors: Descriptors) {
-        let console = Options::of("stdio")
-            .with("id", "console")
-            .with("signal", "off")
-            .with("logfile", file::CONSOLE);
+        let console = Options::of("stdio").with("id", "console").with("signal", "off");
         self.option("-chardev", console);
         self.option("-serial", Options::of("chardev:console"));
         let control = Options::of("socket")
             .with("id", "control")
-            .with("fd", descriptors.control)
-            .with("logfile", file::CONTROL);
+            .with("fd", descriptors.control);
         self.option("-chardev", control);
         match spec.machine {
             MachineType::Pc | MachineType::Q35 => self.option("-serial", Options::of("chardev:control")),
@@ -213,12 +204,13 @@ impl CommandLine {
         self.option("-drive", drive);
     }
 
-    /// A disk in the guest. What the host cannot read or write, the guest is told at once: by itself QEMU would stop
-    /// the guest when the host's disk is full, for ever unless somebody looks.
+    /// A disk in the guest. When the host's disk is full QEMU stops the guest, and whoever runs it lets it go on when there
+    /// is room ([`crate::lifecycle`]): a virtio disk could say no more than that it is broken. All other errors the guest
+    /// is told.
     fn disk(&mut self, spec: &MachineSpec, drive: &str, with: impl FnOnce(Options) -> Options) {
         self.device(spec, "virtio-blk", |device| {
             let disk = device.with("drive", drive);
-            with(disk.with("werror", "report").with("rerror", "report"))
+            with(disk.with("werror", "enospc").with("rerror", "report"))
         });
     }
 

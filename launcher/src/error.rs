@@ -11,6 +11,7 @@ use crate::cpu::CpuModel;
 use crate::exit::GuestExit;
 use crate::forward::Forward;
 use crate::network::NetworkError;
+use crate::process::ProcessId;
 use crate::qemu::Version;
 use crate::units::InstanceName;
 use crate::volume::VolumeError;
@@ -121,14 +122,67 @@ pub enum Error {
         /// Its version.
         found: Version,
     },
-    /// Another launcher runs an instance of this name.
-    #[error("instance `{name}` is already running, in process {holder}")]
+    /// Another process owns the instance.
+    #[error("instance `{name}` is running{}", in_process(holder.as_ref()))]
     Running {
         /// The instance.
         name: InstanceName,
-        /// The launcher's process id, as far as it is known.
-        holder: String,
+        /// The process, as far as it is known.
+        holder: Option<ProcessId>,
     },
+    /// There is an instance of this name.
+    #[error("there is an instance `{name}` already")]
+    Exists {
+        /// The instance.
+        name: InstanceName,
+    },
+    /// There is no instance of this name.
+    #[error("there is no instance `{name}`")]
+    NoInstance {
+        /// The name.
+        name: InstanceName,
+    },
+    /// The instance does not run, and what was asked needs one that does.
+    #[error("instance `{name}` does not run")]
+    NotRunning {
+        /// The instance.
+        name: InstanceName,
+    },
+    /// A file of an instance is not what we wrote.
+    #[error("`{}` is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file of an instance was written by another version.
+    #[error("`{}` has format {format}; this version knows {}", path.display(), crate::instance::FORMAT)]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// The image holds something else than when the instance was made.
+    #[error("image `{}` has changed since instance `{name}` was made, whose disk holds only what differs from it", image.display())]
+    ImageChanged {
+        /// The instance.
+        name: InstanceName,
+        /// The image's file.
+        image: PathBuf,
+    },
+    /// An instance's image is gone.
+    #[error("image `{}` of instance `{name}` is gone, and the instance's disk holds only what differs from it", image.display())]
+    ImageGone {
+        /// The instance.
+        name: InstanceName,
+        /// The image's file.
+        image: PathBuf,
+    },
+    /// QEMU ended before the guest could run.
+    #[error("{0}")]
+    NotStarted(GuestExit),
     /// A step on the instance's files failed.
     #[error("cannot {step} `{}`", path.display())]
     Io {
@@ -184,7 +238,27 @@ impl Error {
             Self::PortInUse { .. } => "choose another port, or 0 for any free one",
             Self::NoKvm(why) => why.hint(),
             Self::NoQemu { .. } | Self::OldQemu { .. } => "`cargo xtask doctor --fix` says how to get it",
-            Self::Running { .. } => "stop it first, or give this one another name: `--name NAME`",
+            Self::Running { name, .. } => {
+                return Some(format!(
+                    "`cargo xtask stop {name}` stops it; or choose another name"
+                ));
+            }
+            Self::Exists { name } => {
+                return Some(format!(
+                    "`start {name}` starts it again, `rm {name}` removes it, `run --replace` does so and makes a new one"
+                ));
+            }
+            Self::NoInstance { .. } => "`cargo xtask ps -a` lists those that there are",
+            Self::NotRunning { name } => return Some(format!("`cargo xtask start {name}` starts it")),
+            Self::Damaged { .. } | Self::Format { .. } => "`cargo xtask rm` removes such an instance",
+            Self::ImageChanged { name, .. } => {
+                return Some(format!(
+                    "`cargo xtask rm {name}`, then run the image anew; or put the old image back"
+                ));
+            }
+            Self::ImageGone { name, .. } => {
+                return Some(format!("put the image back, or `cargo xtask rm {name}`"));
+            }
             _ => return None,
         };
         Some(hint.to_owned())
@@ -202,4 +276,8 @@ fn named(sets: &[String]) -> String {
         [] => "none".to_owned(),
         sets => format!("`{}`", sets.join("`, `")),
     }
+}
+
+fn in_process(holder: Option<&ProcessId>) -> String {
+    holder.map_or_else(String::new, |holder| format!(", in process {}", holder.pid))
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hermitage_boot::GuestEnd;
+use serde::{Deserialize, Serialize};
 
 use crate::monitor::Shutdown;
 
@@ -17,8 +18,10 @@ pub enum GuestExit {
     Reset,
     /// The guest switched the machine off without saying why.
     PowerOff,
-    /// It was stopped, as somebody asked.
+    /// QEMU was told to end, as somebody asked.
     Stopped,
+    /// QEMU was killed, as somebody asked, or since it did not end when it was told to.
+    Killed,
     /// QEMU itself was killed, or failed; its last words, if any.
     Lost(String),
 }
@@ -30,6 +33,21 @@ impl GuestExit {
     /// The code of a guest that was stopped, as for a program that SIGTERM ended.
     pub const STOPPED: u8 = 143;
 
+    /// The code of a guest that was killed, as for a program that SIGKILL ended.
+    pub const KILLED: u8 = 137;
+
+    /// The end of a run that could not begin.
+    pub(crate) fn not_started(error: &crate::error::Error) -> Self {
+        use std::error::Error as _;
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self::Lost(text)
+    }
+
     /// The exit code: the guest's own wherever there is one.
     #[must_use]
     pub const fn code(&self) -> u8 {
@@ -38,6 +56,42 @@ impl GuestExit {
             Self::Status(code) => *code,
             Self::Reset | Self::PowerOff | Self::Lost(_) => Self::UNEXPLAINED,
             Self::Stopped => Self::STOPPED,
+            Self::Killed => Self::KILLED,
+        }
+    }
+
+    /// The reason in one word, as it is kept and printed as JSON.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Ended(end) => end.reason.word(),
+            Self::Status(_) => "exit",
+            Self::Reset => "reset",
+            Self::PowerOff => "power-off",
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::Lost(_) => "lost",
+        }
+    }
+}
+
+/// How a run ended, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The exit code.
+    pub code: u8,
+    /// [`GuestExit::reason`].
+    pub reason: String,
+    /// [`GuestExit`] in words.
+    pub text: String,
+}
+
+impl From<&GuestExit> for End {
+    fn from(exit: &GuestExit) -> Self {
+        Self {
+            code: exit.code(),
+            reason: exit.reason().to_owned(),
+            text: exit.to_string(),
         }
     }
 }
@@ -52,6 +106,7 @@ impl fmt::Display for GuestExit {
             }
             Self::PowerOff => f.write_str("the guest switched the machine off without saying why"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Killed => f.write_str("killed"),
             Self::Lost(words) => f.write_str(words),
         }
     }
@@ -66,8 +121,10 @@ pub(crate) struct Evidence {
     pub(crate) code: Option<i32>,
     /// The signal that ended QEMU.
     pub(crate) signal: Option<i32>,
-    /// Whether we asked QEMU to end.
+    /// Whether we asked guest or QEMU to end.
     pub(crate) stopped: bool,
+    /// Whether we killed QEMU.
+    pub(crate) killed: bool,
     /// Why QEMU says that the machine was shut down.
     pub(crate) shutdown: Option<Shutdown>,
     /// What QEMU wrote to stderr.
@@ -79,6 +136,9 @@ impl Evidence {
     pub(crate) fn judge(self) -> GuestExit {
         if let Some(end) = self.end {
             return GuestExit::Ended(end);
+        }
+        if self.killed {
+            return GuestExit::Killed;
         }
         if self.stopped {
             return GuestExit::Stopped;
@@ -154,6 +214,16 @@ mod tests {
                 },
                 GuestExit::Stopped,
                 143,
+            ),
+            (
+                Evidence {
+                    signal: Some(9),
+                    stopped: true,
+                    killed: true,
+                    ..Evidence::default()
+                },
+                GuestExit::Killed,
+                137,
             ),
             (
                 Evidence {

@@ -54,6 +54,15 @@ impl Forward {
         }
     }
 
+    /// Whether `chosen` is this forward, or a choice of its port where any will do.
+    pub(crate) fn may_become(&self, chosen: &Self) -> bool {
+        let host = match self.host.port() {
+            0 => SocketAddrV4::new(*self.host.ip(), chosen.host.port()),
+            _ => self.host,
+        };
+        *chosen == Self { host, ..*self }
+    }
+
     /// Checks that the host's port is free, and chooses one where any will do.
     ///
     /// QEMU would say no more than that it could not set up a rule. Between this check and QEMU's own bind the

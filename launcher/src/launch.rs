@@ -3,17 +3,19 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hermitage_disk::Access;
 use hermitage_disk::lock::{self, Lock};
 
 use crate::accelerator::{self, NoKvm};
 use crate::command_line::{CommandLine, Descriptors, file};
+use crate::console::Outputs;
 use crate::cpu::HostCpu;
 use crate::environment;
 use crate::error::Error;
 use crate::forward::{self, Forward};
-use crate::instance::Instance;
+use crate::instance::{Instance, Instances, Options, Phase};
 use crate::machine::{self, Machine};
 use crate::network::host::{HostNetwork, NoVhost};
 use crate::network::{Link, TapSource, tap};
@@ -24,7 +26,9 @@ use crate::volume;
 /// A machine that can be started.
 #[derive(Debug)]
 pub struct Launch {
+    request: RunRequest,
     image: PathBuf,
+    identity: String,
     /// Nobody changes the image from here on: it keeps the loader that was read.
     lock: Lock,
     loader: Vec<u8>,
@@ -64,7 +68,9 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
         Entry::Disk => Vec::new(),
     };
     Ok(Launch {
+        request: request.clone(),
         image,
+        identity: disk.identity()?,
         lock,
         loader,
         qemu,
@@ -104,15 +110,54 @@ impl Launch {
         CommandLine::new(&self.spec, Descriptors::EXAMPLES)
     }
 
-    /// Starts the machine as an instance below `root`. What the guest writes to its console goes to `console`.
+    /// What was asked for.
+    #[must_use]
+    pub fn request(&self) -> &RunRequest {
+        &self.request
+    }
+
+    /// The image's file, as an absolute path.
+    #[must_use]
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// What the image holds, as one word.
+    #[must_use]
+    pub fn image_identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Starts the machine as an instance below `root` that lives no longer than the [`Machine`]. What the guest writes
+    /// to its console goes to `console`.
     ///
     /// # Errors
     /// A port or the instance's name is taken; files cannot be written; QEMU cannot be started.
     pub fn start(self, root: &Path, console: impl Write + Send + 'static) -> Result<Machine, Error> {
+        let options = Options {
+            remove: true,
+            ..Options::default()
+        };
+        let mut instance = Instances::below(root)?.create(&self, options)?;
+        let outputs = Outputs::new(instance.folder(), options.log, Box::new(console));
+        match self.boot(&instance, outputs) {
+            Ok(machine) => {
+                // For those who look; the machine runs without it.
+                let _ = instance.change(|state| state.start(machine.process(), machine.spec()));
+                Ok(machine.owning(instance))
+            }
+            Err(error) => {
+                // What stays is removed by the next run of this name.
+                let _ = instance.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the machine of an instance.
+    pub(crate) fn boot(self, instance: &Instance, outputs: Arc<Outputs>) -> Result<Machine, Error> {
         let mut spec = self.spec;
-        let instance = Instance::create(root, &spec.name)?;
-        let claimed: Result<Vec<_>, _> = spec.forwards.into_iter().map(Forward::claim).collect();
-        spec.forwards = claimed?;
+        spec.forwards = claim(spec.forwards, &instance.state().forwards)?;
         spec.gdb_port = spec.gdb_port.map(forward::claim_gdb_port).transpose()?;
         let tap = match &spec.link {
             Link::Tap {
@@ -121,25 +166,32 @@ impl Launch {
             } => Some(tap::open(device.as_ref(), bridge.as_ref(), spec.mac)?),
             Link::Tap { .. } | Link::User(_) => None,
         };
-
-        let disk = instance.folder().join(file::DISK);
-        hermitage_disk::create_overlay(&self.image, &disk)?;
+        let folder = instance.folder();
+        let disk = folder.join(file::DISK);
+        // One that was never started may have half of a disk, from one who was killed.
+        if instance.state().phase == Phase::Created {
+            let _ = fs::remove_file(&disk);
+            hermitage_disk::create_overlay(&self.image, &disk)?;
+        }
         match spec.entry {
             Entry::Direct => {
-                write(&instance.folder().join(file::LOADER), &self.loader)?;
-                write(&instance.folder().join(file::BOOT_CONFIG), &spec.boot.encode()?)?;
+                write(&folder.join(file::LOADER), &self.loader)?;
+                write(&folder.join(file::BOOT_CONFIG), &spec.boot.encode()?)?;
             }
             Entry::Disk => hermitage_disk::open_overlay(&disk, Access::Write)?.set_boot_config(&spec.boot)?,
         }
-        machine::start(
-            self.qemu.program,
-            spec,
-            instance,
-            self.lock,
-            tap,
-            Box::new(console),
-        )
+        machine::start(&self.qemu, spec, folder, self.lock, tap, outputs)
     }
+}
+
+/// Checks that the ports are free, and chooses those that are to be chosen: where it is possible, the one of last time.
+fn claim(forwards: Vec<Forward>, last: &[Forward]) -> Result<Vec<Forward>, Error> {
+    let claim = |(place, forward): (usize, Forward)| {
+        let before = last.get(place).filter(|before| forward.may_become(before));
+        let kept = before.and_then(|before| before.claim().ok());
+        kept.map_or_else(|| forward.claim(), Ok)
+    };
+    forwards.into_iter().enumerate().map(claim).collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -10,11 +10,14 @@
 //! What runs behind a machine is in `supervisor`.
 //!
 //! Failures: QEMU ends early or is killed (the guest's exit says so, with QEMU's words), the launcher is killed
-//! (QEMU dies with it, the folder is cleaned up by the next run of that name), the console's reader goes away
+//! (QEMU dies with it, the folder is removed by the next run of that name), the console's reader goes away
 //! (the machine is stopped, as a broken pipe ends any program).
+//!
+//! A machine lives as long as this value. An instance that outlives the process which started it, and its machine, is
+//! [`crate::lifecycle`]'s.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -25,17 +28,37 @@ use std::time::{Duration, Instant};
 
 use hermitage_boot::Record;
 use hermitage_disk::lock::Lock;
+use serde::{Deserialize, Serialize};
 
 use crate::command_line::{CommandLine, Descriptors, file};
+use crate::console::Outputs;
 use crate::error::Error;
 use crate::exit::GuestExit;
 use crate::instance::Instance;
+use crate::log;
 use crate::monitor::{Monitor, Start};
+use crate::process::ProcessId;
+use crate::qemu::Qemu;
 use crate::spec::MachineSpec;
 use crate::supervisor::{Run, Shared, supervise};
 
 /// How long QEMU may take to go when it was told to, before it is killed: it has little to write.
 const QUIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a guest may take to end that was asked to, unless a user says otherwise: that of other container tools.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a machine was brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stopped {
+    /// The guest ended by itself: it was asked to, or was about to anyway.
+    ByItself,
+    /// QEMU was told to go: the guest does not hear requests, or did not end in time.
+    Quit,
+    /// QEMU was killed.
+    Killed,
+}
 
 /// A record of the control channel, and when it came.
 #[derive(Clone, Debug)]
@@ -63,20 +86,23 @@ pub struct Machine {
     command_line: CommandLine,
     shared: Arc<Shared>,
     supervisor: Option<JoinHandle<()>>,
-    /// Last, since fields are dropped in order: the folder goes when all that uses it is gone.
-    instance: Instance,
+    folder: PathBuf,
+    /// What is removed with the machine.
+    instance: Option<Instance>,
     _image: Lock,
 }
 
-/// Starts a machine: `program` with the command line that follows from `spec`, in the instance's folder, where
-/// its files lie ready. The image's lock is held as long as the machine lives.
+/// Starts a machine: QEMU, with the command line that follows from `spec`, in `folder`, where an instance's files lie
+/// ready. The image's lock is held as long as the machine lives.
+///
+/// When this returns, QEMU has made the machine, and the guest runs, unless a debugger is to start it.
 pub(crate) fn start(
-    program: PathBuf,
+    qemu: &Qemu,
     spec: MachineSpec,
-    instance: Instance,
+    folder: &Path,
     image: Lock,
     tap: Option<OwnedFd>,
-    console: Box<dyn Write + Send>,
+    console: Arc<Outputs>,
 ) -> Result<Machine, Error> {
     let fault = |step| move |source| Error::Process { step, source };
     let (control, control_remote) = UnixStream::pair().map_err(fault("make a socket"))?;
@@ -90,7 +116,7 @@ pub(crate) fn start(
     };
     remotes.extend(tap);
     let command_line = CommandLine::new(&spec, descriptors);
-    let log = instance.folder().join(file::QEMU);
+    let log = folder.join(file::QEMU);
     let errors = File::create(&log).map_err(Error::io("create", &log))?;
     // Who debugs wants to see the first instruction: the debugger starts the guest.
     let start = if spec.gdb_port.is_some() {
@@ -101,9 +127,9 @@ pub(crate) fn start(
     let monitor = Monitor::open(commands, start).map_err(fault("talk to QEMU"))?;
 
     let run = Run {
-        program,
+        program: qemu.program.clone(),
         arguments: command_line.arguments().to_vec(),
-        folder: instance.folder().to_owned(),
+        folder: folder.to_owned(),
         errors,
         remotes,
         console,
@@ -118,15 +144,18 @@ pub(crate) fn start(
         Ok(spawned) => spawned.map_err(fault("start QEMU"))?,
         Err(_) => return Err(fault("start QEMU")(io::ErrorKind::BrokenPipe.into())),
     };
-    Ok(Machine {
+    let machine = Machine {
         spec,
         started,
         command_line,
         shared,
         supervisor: Some(supervisor),
-        instance,
+        folder: folder.to_owned(),
+        instance: None,
         _image: image,
-    })
+    };
+    machine.wait_until_it_is_up(qemu)?;
+    Ok(machine)
 }
 
 impl Machine {
@@ -151,7 +180,43 @@ impl Machine {
     /// The instance's folder, where QEMU runs.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.instance.folder()
+        &self.folder
+    }
+
+    /// QEMU's process; `None` only where `/proc` cannot be read.
+    #[must_use]
+    pub fn process(&self) -> Option<ProcessId> {
+        self.shared.process_id.clone()
+    }
+
+    /// Lets the instance end with the machine.
+    pub(crate) fn owning(mut self, instance: Instance) -> Self {
+        self.instance = Some(instance);
+        self
+    }
+
+    /// What the threads of the machine find out.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Waits until QEMU has made the machine: before, it may find that it cannot.
+    fn wait_until_it_is_up(&self, qemu: &Qemu) -> Result<(), Error> {
+        let found = self.shared.wait_until(None, |state| {
+            (state.up || state.exit.is_some()).then(|| (state.version, state.up, state.exit.clone()))
+        });
+        match found {
+            Some((Some(version), true, _)) => qemu.accept(version).map(drop),
+            Some((version, false, Some(exit))) => {
+                // That QEMU is too old, or is none, says more than how it failed.
+                match version {
+                    Some(version) => qemu.accept(version)?,
+                    None => qemu.version()?,
+                };
+                Err(Error::NotStarted(exit))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the guest has ended; its console is complete then, unless the machine was stopped and nobody
@@ -213,36 +278,51 @@ impl Machine {
     /// # Errors
     /// The log cannot be read.
     pub fn console(&self) -> Result<Vec<u8>, Error> {
-        let path = self.folder().join(file::CONSOLE);
-        fs::read(&path).map_err(Error::io("read", path))
+        let read = || log::Reader::open(&self.folder)?.entries();
+        let entries = read().map_err(Error::io("read", self.folder.join(log::FILE)))?;
+        Ok(entries.iter().flat_map(log::Entry::raw).collect())
     }
 
-    /// Stops the machine: tells QEMU to go, waits, then kills it.
-    ///
-    /// A guest that can be asked to stop by itself will be asked first; none can yet.
+    /// Stops the machine, with [`STOP_PATIENCE`].
     pub fn stop(&self) -> GuestExit {
+        self.stop_within(STOP_PATIENCE);
+        self.wait()
+    }
+
+    /// Stops the machine: asks the guest to end, if it hears that, and waits; then tells QEMU to go, and waits; then kills
+    /// it.
+    pub fn stop_within(&self, patience: Duration) -> Stopped {
+        if self.shared.ask_to_stop() && self.wait_for(patience).is_some() {
+            return Stopped::ByItself;
+        }
         self.shared.quit();
         match self.wait_for(QUIT_DEADLINE) {
-            Some(exit) => exit,
-            None => self.kill(),
+            Some(GuestExit::Stopped) => Stopped::Quit,
+            Some(_) => Stopped::ByItself,
+            None => {
+                self.kill();
+                Stopped::Killed
+            }
         }
     }
 
     /// Kills QEMU at once.
     pub fn kill(&self) -> GuestExit {
-        self.shared.change(|state| state.stopped = true);
-        self.shared.process.kill();
+        self.shared.kill();
         self.wait()
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.shared.change(|state| state.stopped = true);
-        self.shared.process.kill();
+        self.shared.kill();
         if let Some(supervisor) = self.supervisor.take() {
             // It panics with us or not at all; either way it is over.
             let _ = supervisor.join();
+        }
+        if let Some(instance) = self.instance.take() {
+            // What cannot be removed is removed by the next run of this name.
+            let _ = instance.remove();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! QEMU's machine protocol (QMP), as much of it as we need: three commands, one event.
+//! QEMU's machine protocol (QMP), as much of it as we need: three commands, a few events.
 //!
 //! The types of the whole protocol (crate `qapi-qmp`) would cost 20 s of build for these.
 
@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
+use crate::qemu::Version;
+
 /// Why QEMU shut the machine down, as it says itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shutdown {
@@ -14,6 +16,22 @@ pub(crate) enum Shutdown {
     Reset,
     /// The guest switched the machine off.
     PowerOff,
+}
+
+/// What QEMU says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Its first words: which version it is.
+    Greeting(Version),
+    /// It answers: the machine is made.
+    Up,
+    /// The guest runs: for the first time, or again.
+    Running,
+    /// The guest wrote to its disk, and the host's has no room. QEMU stopped it, and does that write again when it goes
+    /// on: the guest sees no error.
+    DiskFull,
+    /// The machine was shut down.
+    Shutdown(Shutdown),
 }
 
 /// Our end of the monitor's socket.
@@ -38,9 +56,14 @@ impl Monitor {
         monitor.execute("qmp_capabilities")?;
         // Before this QEMU tells of no events; a guest that ran already could end unseen.
         if start == Start::AtOnce {
-            monitor.execute("cont")?;
+            monitor.go_on()?;
         }
         Ok(monitor)
+    }
+
+    /// Lets the guest run.
+    pub(crate) fn go_on(&self) -> io::Result<()> {
+        self.execute("cont")
     }
 
     /// Ends QEMU in order: it writes its caches and goes.
@@ -54,23 +77,33 @@ impl Monitor {
     }
 }
 
-/// Reads what QEMU says until it ends; gives why it shut the machine down.
-pub(crate) fn read_events(stream: UnixStream) -> Option<Shutdown> {
-    let mut shutdown = None;
-    for line in BufReader::new(stream).lines().map_while(Result::ok) {
-        shutdown = shutdown.or_else(|| parse_shutdown(&line));
-    }
-    shutdown
+/// Reads what QEMU says until it ends.
+pub(crate) fn read_events(stream: UnixStream, mut take: impl FnMut(Event)) {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.filter_map(|line| parse(&line)).for_each(&mut take);
 }
 
-fn parse_shutdown(line: &str) -> Option<Shutdown> {
+fn parse(line: &str) -> Option<Event> {
     let message: Value = serde_json::from_str(line).ok()?;
-    if message["event"] != "SHUTDOWN" {
-        return None;
+    if let Some(version) = message.pointer("/QMP/version/qemu") {
+        let number = |name| u32::try_from(version.get(name)?.as_u64()?).ok();
+        return Some(Event::Greeting(Version {
+            major: number("major")?,
+            minor: number("minor")?,
+        }));
     }
-    match message["data"]["reason"].as_str()? {
-        "guest-reset" => Some(Shutdown::Reset),
-        "guest-shutdown" => Some(Shutdown::PowerOff),
+    if message.get("return").is_some() {
+        return Some(Event::Up);
+    }
+    let data = &message["data"];
+    match message["event"].as_str()? {
+        "RESUME" => Some(Event::Running),
+        "BLOCK_IO_ERROR" if data["nospace"] == true && data["action"] == "stop" => Some(Event::DiskFull),
+        "SHUTDOWN" => match data["reason"].as_str()? {
+            "guest-reset" => Some(Event::Shutdown(Shutdown::Reset)),
+            "guest-shutdown" => Some(Event::Shutdown(Shutdown::PowerOff)),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -79,18 +112,44 @@ fn parse_shutdown(line: &str) -> Option<Shutdown> {
 mod tests {
     use super::*;
 
+    fn event(name: &str, data: &Value) -> Option<Event> {
+        let time = json!({ "seconds": 1, "microseconds": 2 });
+        parse(&json!({ "timestamp": time, "event": name, "data": data }).to_string())
+    }
+
     #[test]
     fn tells_a_reset_from_a_power_off() {
-        let event = |reason: &str| {
-            let data = json!({ "guest": true, "reason": reason });
-            json!({ "timestamp": { "seconds": 1, "microseconds": 2 }, "event": "SHUTDOWN", "data": data })
-                .to_string()
-        };
-        assert_eq!(parse_shutdown(&event("guest-reset")), Some(Shutdown::Reset));
-        assert_eq!(parse_shutdown(&event("guest-shutdown")), Some(Shutdown::PowerOff));
-        assert_eq!(parse_shutdown(&event("host-qmp-quit")), None);
-        for other in ["", "{", "[]", r#"{"return": {}}"#, r#"{"event": "RESUME"}"#] {
-            assert_eq!(parse_shutdown(other), None, "{other}");
+        let shutdown = |reason: &str| event("SHUTDOWN", &json!({ "guest": true, "reason": reason }));
+        assert_eq!(shutdown("guest-reset"), Some(Event::Shutdown(Shutdown::Reset)));
+        assert_eq!(
+            shutdown("guest-shutdown"),
+            Some(Event::Shutdown(Shutdown::PowerOff))
+        );
+        assert_eq!(shutdown("host-qmp-quit"), None);
+        for other in ["", "{", "[]", r#"{"event": "STOP"}"#] {
+            assert_eq!(parse(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn reads_the_version_out_of_the_greeting() {
+        let greeting = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"},
+            "capabilities": ["oob"]}}"#;
+        assert_eq!(
+            parse(greeting),
+            Some(Event::Greeting(Version { major: 7, minor: 2 }))
+        );
+    }
+
+    #[test]
+    fn tells_a_full_disk_from_other_errors() {
+        let data = |action: &str, nospace: bool| {
+            json!({ "device": "", "node-name": "#block1", "reason": "No space left on device",
+                    "operation": "write", "action": action, "nospace": nospace })
+        };
+        let event = |data: &Value| event("BLOCK_IO_ERROR", data);
+        assert_eq!(event(&data("stop", true)), Some(Event::DiskFull));
+        assert_eq!(event(&data("report", true)), None);
+        assert_eq!(event(&data("stop", false)), None);
     }
 }

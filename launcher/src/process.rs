@@ -1,6 +1,6 @@
-//! QEMU as a process: it never outlives its launcher, and is never confused with another.
+//! Processes: QEMU's, which never outlives its launcher, and how one is told from a later one of the same id.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
@@ -11,6 +11,80 @@ use rustix::io::FdFlags;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
 };
+use serde::{Deserialize, Serialize};
+
+/// A process, told from any other that ever had or will have its id, also before and after a reboot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The id.
+    pub pid: u32,
+    /// When the process started, in clock ticks since the machine's boot (`proc(5)`, field 22 of `stat`).
+    started: u64,
+    /// The kernel's name for the machine's boot.
+    boot: String,
+}
+
+impl ProcessId {
+    /// This process.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn own() -> io::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// The process that has this id now.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self {
+            pid,
+            started: Stat::of(pid)?.started,
+            boot: boot_id()?,
+        })
+    }
+
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        let same = |stat: Stat| stat.started == self.started && !stat.is_over;
+        Stat::of(self.pid).is_ok_and(same) && boot_id().is_ok_and(|boot| boot == self.boot)
+    }
+}
+
+/// What we need of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// A zombie, or dead.
+    is_over: bool,
+    /// Clock ticks that it used, in user and in kernel mode.
+    pub(crate) cpu: u64,
+    started: u64,
+}
+
+impl Stat {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The second field, the program's name in parentheses, can hold anything, parentheses too.
+        let (_, rest) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // As proc(5) counts them, from 1; what is split here starts with the third.
+        let field = |number: usize| fields.get(number - 3).copied();
+        let number = |place: usize| field(place)?.parse::<u64>().ok();
+        Some(Self {
+            is_over: matches!(field(3)?, "Z" | "X" | "x"),
+            cpu: number(14)?.checked_add(number(15)?)?,
+            started: number(22)?,
+        })
+    }
+}
+
+fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
 
 /// Starts `program` in `folder` with `arguments`, with `inherited` open under their own numbers.
 ///
@@ -69,5 +143,48 @@ impl Handle {
     pub(crate) fn kill(&self) {
         // Fails only where the process is dead.
         let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_process_whose_name_is_meant_to_confuse() {
+        let head = "7 (a) Z 1 (b) c) ";
+        let rest = "S 1 7 7 0 -1 4194304 99 0 0 0 11 4 0 0 20 0 1 0 4321 2441216 219";
+        let stat = Stat::parse(&format!("{head}{rest}")).unwrap();
+        let expected = Stat {
+            is_over: false,
+            cpu: 15,
+            started: 4321,
+        };
+        assert_eq!(stat, expected);
+        let zombie = rest.replacen('S', "Z", 1);
+        assert!(Stat::parse(&format!("{head}{zombie}")).unwrap().is_over);
+        for text in ["", "7 (a", "7 (a) S 1 2"] {
+            assert_eq!(Stat::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_lives_only_under_its_own_start_and_boot() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.lives());
+        let later = ProcessId {
+            started: own.started + 1,
+            ..own.clone()
+        };
+        let rebooted = ProcessId {
+            boot: "another".to_owned(),
+            ..own
+        };
+        assert!(!later.lives() && !rebooted.lives());
+
+        let mut child = Command::new("true").spawn().unwrap();
+        let child_id = ProcessId::of(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!(!child_id.lives());
     }
 }

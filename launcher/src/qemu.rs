@@ -15,8 +15,8 @@ use crate::error::Error;
 /// A version of QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    major: u32,
-    minor: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
 }
 
 impl Version {
@@ -46,8 +46,6 @@ impl fmt::Display for Version {
 pub struct Qemu {
     /// The program.
     pub program: PathBuf,
-    /// Its version.
-    pub version: Version,
     /// Whether it came with qboot.
     pub has_qboot: bool,
 }
@@ -59,7 +57,7 @@ impl Qemu {
     /// Finds QEMU on the PATH.
     ///
     /// # Errors
-    /// It is not there, or too old, or not QEMU.
+    /// It is not there.
     pub fn find() -> Result<Self, Error> {
         let program = env::split_paths(&environment::path())
             .map(|folder| folder.join(QEMU))
@@ -70,11 +68,21 @@ impl Qemu {
             // Absolute, because QEMU runs in the instance's folder.
             .and_then(|file| std::path::absolute(file).ok())
             .ok_or(Error::NoQemu { program: QEMU })?;
+        let has_qboot = has_data_file(&program, QBOOT);
+        Ok(Self { program, has_qboot })
+    }
+
+    /// Asks the program for its version. It takes QEMU 16 ms to say it, so that a start does not ask: a QEMU that runs
+    /// says it by itself.
+    ///
+    /// # Errors
+    /// It is too old, or not QEMU.
+    pub fn version(&self) -> Result<Version, Error> {
         let unknown = |source: Box<dyn std::error::Error + Send + Sync>| Error::UnknownQemu {
-            program: program.clone(),
+            program: self.program.clone(),
             source,
         };
-        let output = Command::new(&program)
+        let output = Command::new(&self.program)
             .arg("--version")
             .stdin(Stdio::null())
             .output()
@@ -82,18 +90,18 @@ impl Qemu {
         let text = String::from_utf8_lossy(&output.stdout);
         let version = Version::parse(&text)
             .ok_or_else(|| unknown(io::Error::other(format!("it says `{}`", text.trim())).into()))?;
+        self.accept(version)
+    }
+
+    /// Refuses a version that is too old.
+    pub(crate) fn accept(&self, version: Version) -> Result<Version, Error> {
         if version < Version::MIN {
             return Err(Error::OldQemu {
-                program,
+                program: self.program.clone(),
                 found: version,
             });
         }
-        let has_qboot = has_data_file(&program, QBOOT);
-        Ok(Self {
-            program,
-            version,
-            has_qboot,
-        })
+        Ok(version)
     }
 }
 

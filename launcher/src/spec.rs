@@ -243,6 +243,15 @@ impl MachineSpec {
     }
 }
 
+impl MachineSpec {
+    /// The program of the image that runs: the first word of the command.
+    #[must_use]
+    pub fn role(&self) -> String {
+        let role = self.boot.arguments.first().map_or(&[][..], Vec::as_slice);
+        String::from_utf8_lossy(role).into_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

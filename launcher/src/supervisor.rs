@@ -5,7 +5,7 @@
 //! so that nothing is lost however fast a guest ends. What they find is in [`Shared`].
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -16,14 +16,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hermitage_boot::Record;
-use hermitage_boot::control::MAX_LINE;
+use hermitage_boot::control::{MAX_LINE, Request};
+use hermitage_boot::{Ipv4Cidr, Record};
 
 use crate::command_line::file;
+use crate::console::Outputs;
 use crate::exit::{Evidence, GuestExit};
 use crate::machine::Received;
-use crate::monitor::{self, Monitor};
-use crate::process::{self, Handle};
+use crate::monitor::{self, Event, Monitor, Shutdown};
+use crate::process::{self, Handle, ProcessId};
+use crate::qemu::Version;
 
 /// How long the rest of the console of a stopped machine is waited for.
 const CONSOLE_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,7 +38,10 @@ const MAX_RECORDS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) process: Handle,
+    /// `None` only where `/proc` cannot be read.
+    pub(crate) process_id: Option<ProcessId>,
     monitor: Monitor,
+    control: UnixStream,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -44,14 +49,38 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) records: Vec<Received>,
+    /// QEMU's version, as soon as it has told it.
+    pub(crate) version: Option<Version>,
+    /// Whether QEMU has made the machine.
+    pub(crate) up: bool,
+    /// What changes while the guest runs.
+    pub(crate) news: News,
     pub(crate) stopped: bool,
+    pub(crate) killed: bool,
+    shutdown: Option<Shutdown>,
     /// Whether all of the console was handed on.
     console_done: bool,
     pub(crate) exit: Option<GuestExit>,
 }
 
+/// What changes while a guest runs, and others want to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Whether QEMU has stopped the guest, because the host's disk is full.
+    pub(crate) disk_full: bool,
+    /// The address that the guest has.
+    pub(crate) address: Option<Ipv4Cidr>,
+    /// Whether the guest acts on [`Request::Stop`].
+    pub(crate) hears_stop: bool,
+}
+
 impl State {
     fn keep(&mut self, received: Received) {
+        match received.record {
+            Record::Address(address) => self.news.address = Some(address),
+            Record::Hears(Request::Stop) => self.news.hears_stop = true,
+            _ => {}
+        }
         if self.records.len() == MAX_RECORDS {
             if !matches!(received.record, Record::End(_)) {
                 return;
@@ -95,11 +124,44 @@ impl Shared {
         }
     }
 
+    /// Asks the guest to end, if it has said that it hears that. Gives whether it was asked.
+    pub(crate) fn ask_to_stop(&self) -> bool {
+        if !self.state().news.hears_stop {
+            return false;
+        }
+        self.change(|state| state.stopped = true);
+        (&self.control)
+            .write_all(Request::Stop.to_string().as_bytes())
+            .is_ok()
+    }
+
     /// Asks QEMU to go.
     pub(crate) fn quit(&self) {
         self.change(|state| state.stopped = true);
         // Where the socket is closed, QEMU is gone already.
         let _ = self.monitor.quit();
+    }
+
+    /// Kills QEMU.
+    pub(crate) fn kill(&self) {
+        self.change(|state| state.killed = true);
+        self.process.kill();
+    }
+
+    /// Lets a guest go on that stands still since the disk was full. If it still is, the guest stops again.
+    pub(crate) fn go_on(&self) {
+        // Where the socket is closed, QEMU is gone already.
+        let _ = self.monitor.go_on();
+    }
+
+    fn take(&self, event: Event) {
+        self.change(|state| match event {
+            Event::Greeting(version) => state.version = Some(version),
+            Event::Up => state.up = true,
+            Event::Running => state.news.disk_full = false,
+            Event::DiskFull => state.news.disk_full = true,
+            Event::Shutdown(shutdown) => state.shutdown = state.shutdown.or(Some(shutdown)),
+        });
     }
 }
 
@@ -110,7 +172,7 @@ pub(crate) struct Run {
     pub(crate) folder: PathBuf,
     pub(crate) errors: File,
     pub(crate) remotes: Vec<OwnedFd>,
-    pub(crate) console: Box<dyn Write + Send>,
+    pub(crate) console: Arc<Outputs>,
     pub(crate) control: UnixStream,
     pub(crate) events: UnixStream,
     pub(crate) monitor: Monitor,
@@ -135,9 +197,20 @@ pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>)
             return;
         }
     };
+    let control = match run.control.try_clone() {
+        Ok(control) => control,
+        Err(error) => {
+            process.kill();
+            let _ = child.wait();
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
     let shared = Arc::new(Shared {
         process,
+        process_id: ProcessId::of(child.id()).ok(),
         monitor: run.monitor,
+        control,
         state: Mutex::default(),
         changed: Condvar::new(),
     });
@@ -145,20 +218,21 @@ pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>)
         let shared = Arc::clone(&shared);
         // Not joined: whoever reads the console may have stopped to, and then it does not end.
         thread::spawn(move || {
-            copy_console(output, run.console, &shared);
+            run.console.copy(output, || shared.quit());
             shared.change(|state| state.console_done = true);
         });
     }
     let _ = started.send(Ok(Arc::clone(&shared)));
 
-    let (status, shutdown) = thread::scope(|scope| {
-        let events = scope.spawn(|| monitor::read_events(run.events));
+    let status = thread::scope(|scope| {
+        scope.spawn(|| monitor::read_events(run.events, |event| shared.take(event)));
         scope.spawn(|| read_control(run.control, &shared));
-        let status = child.wait();
-        (status, events.join().unwrap_or_default())
+        child.wait()
     });
     // However slow its reader is, a console is handed on to its end; but nobody waits for it who wants to stop.
-    shared.wait_until(None, |state| (state.console_done || state.stopped).then_some(()));
+    shared.wait_until(None, |state| {
+        (state.console_done || state.stopped || state.killed).then_some(())
+    });
     let patience = Instant::now().checked_add(CONSOLE_PATIENCE);
     shared.wait_until(patience, |state| state.console_done.then_some(()));
     let words = fs::read(run.folder.join(file::QEMU)).unwrap_or_default();
@@ -176,35 +250,12 @@ pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>)
             code: status.as_ref().ok().and_then(ExitStatus::code),
             signal: status.as_ref().ok().and_then(ExitStatus::signal),
             stopped: state.stopped,
-            shutdown,
+            killed: state.killed,
+            shutdown: state.shutdown,
             words: String::from_utf8_lossy(&words).into_owned(),
         };
         state.exit = Some(evidence.judge());
     });
-}
-
-/// Hands the console on, byte for byte.
-fn copy_console(mut output: impl Read, mut console: Box<dyn Write + Send>, shared: &Shared) {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut broken = false;
-    loop {
-        let length = match output.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return,
-        };
-        if broken {
-            continue;
-        }
-        let written = console
-            .write_all(&buffer[..length])
-            .and_then(|()| console.flush());
-        if written.is_err() {
-            broken = true;
-            shared.quit();
-        }
-    }
 }
 
 /// Collects the records of the control channel.

@@ -264,6 +264,14 @@ impl InstanceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// This name with a number; shortened, if it has to be.
+    pub(crate) fn numbered(&self, number: u32) -> Self {
+        let number = format!("-{number}");
+        // Names are ASCII, so that any length is one of characters.
+        let length = self.0.len().min(Self::MAX_LENGTH - number.len());
+        Self(self.0[..length].to_owned() + &number)
+    }
 }
 
 impl FromStr for InstanceName {

@@ -1,7 +1,9 @@
 //! Stories of one machine, from its start to its end, with a stand-in for the guest.
 
+mod lifecycle;
 mod stand_in;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -164,7 +166,7 @@ fn stops_kills_and_never_outlives_its_owner() {
         machine
     };
     assert_eq!(running().stop(), GuestExit::Stopped);
-    assert_eq!(running().kill(), GuestExit::Stopped);
+    assert_eq!(running().kill(), GuestExit::Killed);
     let machine = running();
     let folder = machine.folder().to_owned();
     drop(machine);
@@ -268,9 +270,11 @@ fn qemus_own_words_reach_the_user() {
         cpu_model: Some("max,+no-such-feature".parse().unwrap()),
         ..request(&image, "a", Entry::Direct)
     };
-    let machine = start(root.path(), &request, io::sink());
-    let GuestExit::Lost(words) = ended(&machine) else {
-        panic!("a machine with an unknown feature ran")
+    let launch = launcher::plan(&request).unwrap();
+    let error = launch.start(root.path(), io::sink()).unwrap_err();
+    let Error::NotStarted(GuestExit::Lost(words)) = error else {
+        panic!("another error: {error}")
     };
     assert!(words.contains("no-such-feature"), "{words}");
+    assert_eq!(fs::read_dir(root.path().join("instances")).unwrap().count(), 0);
 }

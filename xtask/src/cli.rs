@@ -57,8 +57,35 @@ pub(crate) enum Command {
     Compose(commands::compose::Args),
     /// Run an image
     Run(Box<commands::run::Args>),
+    /// List instances
+    Ps(commands::instance::ps::Args),
+    /// Show what instances wrote to their consoles
+    Logs(commands::instance::logs::Args),
+    /// Stop instances: ask the guest, then end QEMU
+    Stop(commands::instance::stop::Args),
+    /// Kill instances
+    Kill(commands::instance::kill::Args),
+    /// Start instances that have ended, with the same disk, MAC address and console log
+    Start(commands::instance::start::Args),
+    /// Stop instances, and start them again
+    Restart(commands::instance::restart::Args),
+    /// Remove instances
+    Rm(commands::instance::rm::Args),
+    /// Show all that is known of instances
+    Inspect(commands::instance::inspect::Args),
+    /// Show an instance's console from now on
+    Attach(commands::instance::attach::Args),
+    /// Wait for instances to end; the exit code is the guest's
+    Wait(commands::instance::wait::Args),
+    /// Show what instances use of this host's CPUs and memory
+    Stats(commands::instance::stats::Args),
+    /// Give an instance another name
+    Rename(commands::instance::rename::Args),
     /// Look at composed images, copy files out of them, export, remove and rename them
     Image(commands::image::Args),
+    /// Supervise an instance whose lock is handed over on stdin: what `run -d` and `start` begin
+    #[command(hide = true)]
+    Supervise(commands::instance::supervise::Args),
     /// Say what this machine has of what is needed, and what to do about the rest
     Doctor(commands::doctor::Args),
     /// Do all the set-up, then compose kv, run it, store and read a key, stop it

@@ -24,6 +24,9 @@ pub(crate) enum Failure {
     /// Something that was asked for did not hold: a test, a check.
     #[error("{0}")]
     Failed(String),
+    /// Another process of ours failed with this code, and has said why.
+    #[error("not started")]
+    Said(Option<i32>),
     /// An image that was not composed.
     #[error("there is no image `{name}`")]
     NoImage {
@@ -94,6 +97,10 @@ impl Failure {
             | Self::Inspect(_)
             | Self::NoPackage { .. } => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
+            Self::Said(code) => {
+                let code = code.and_then(|code| u8::try_from(code).ok());
+                ExitCode::from(code.unwrap_or(125))
+            }
             Self::NoImage { .. } => ExitCode::from(126),
             Self::Launcher(error) => ExitCode::from(launcher_code(error)),
         }
@@ -102,7 +109,7 @@ impl Failure {
     /// What the user can do about it, printed behind `hint:`.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Usage(_) | Self::Failed(_) => None,
+            Self::Usage(_) | Self::Failed(_) | Self::Said(_) => None,
             Self::NoImage { name, composed } if composed.is_empty() => {
                 Some(format!("compose it with `cargo xtask compose {name}`"))
             }
@@ -161,7 +168,8 @@ fn launcher_code(error: &launcher::Error) -> u8 {
         | Error::NoDiskBoot
         | Error::NoCpuModel(_) => 2,
         Error::Network(error) if error.is_usage() => 2,
-        Error::NoImage(_) | Error::Disk(_) => 126,
+        Error::NoInstance { .. } | Error::NotRunning { .. } => 1,
+        Error::NoImage(_) | Error::ImageGone { .. } | Error::ImageChanged { .. } | Error::Disk(_) => 126,
         Error::PortInUse { .. }
         | Error::Port { .. }
         | Error::NoKvm(_)
@@ -170,7 +178,11 @@ fn launcher_code(error: &launcher::Error) -> u8 {
         | Error::NoQemu { .. }
         | Error::UnknownQemu { .. }
         | Error::OldQemu { .. }
+        | Error::NotStarted(_)
         | Error::Running { .. }
+        | Error::Exists { .. }
+        | Error::Damaged { .. }
+        | Error::Format { .. }
         | Error::Io { .. }
         | Error::Process { .. }
         | Error::EndedBefore { .. }

@@ -1,8 +1,11 @@
 //! The one place that prints. stdout is data; stderr is everything else.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+
+use rustix::termios::tcgetwinsize;
 
 use crate::failure::Failure;
+use crate::table::Table;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,23 @@ impl Printer {
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     }
 
+    /// A table, on stdout; cut to fit, if that is a terminal. Gives whether somebody reads it.
+    pub(crate) fn table<const N: usize>(&self, table: Table<N>) -> bool {
+        let size = io::stdout().is_terminal().then(|| tcgetwinsize(io::stdout()));
+        let table = match size {
+            // Some terminals say that they have no columns.
+            Some(Ok(size)) if size.ws_col > 0 => table.within(usize::from(size.ws_col)),
+            _ => table,
+        };
+        self.bytes(table.to_string().as_bytes())
+    }
+
+    /// Bytes, on stdout. Gives whether somebody reads them.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> bool {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).is_ok()
+    }
+
     /// Data as JSON, on stdout.
     pub(crate) fn json(&self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {
@@ -66,6 +86,9 @@ impl Printer {
 
     /// An error with all its causes, and what to do about it.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if matches!(failure, Failure::Said(_)) {
+            return;
+        }
         let mut text = format!("error: {failure}");
         let mut source = std::error::Error::source(failure);
         while let Some(cause) = source {

@@ -29,15 +29,47 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// Least characters of a column that is made narrower, so that one can still guess what is in it.
+const NARROWEST: usize = 5;
+
+impl<const N: usize> Table<N> {
+    /// The table for a terminal that is so wide: the widest columns are cut where it would not fit. The first one, by
+    /// whose cells a user names things, stays whole.
+    pub(crate) fn within(mut self, width: usize) -> Self {
+        let mut widths = self.widths();
+        // Two spaces between columns.
+        while widths.iter().sum::<usize>() + 2 * (N - 1) > width {
+            let cuttable = widths.iter_mut().skip(1).filter(|width| **width > NARROWEST);
+            match cuttable.max_by_key(|width| **width) {
+                Some(widest) => *widest -= 1,
+                None => break,
+            }
+        }
+        for cells in &mut self.rows {
+            for (cell, width) in cells.iter_mut().zip(widths) {
+                if cell.chars().count() > width {
+                    *cell = cell.chars().take(width - 1).chain(['…']).collect();
+                }
+            }
+        }
+        self
+    }
+
+    fn widths(&self) -> [usize; N] {
+        std::array::from_fn(|column| {
+            let cells = self.rows.iter().map(|cells| cells[column].as_str());
+            let cells = cells.chain([self.columns[column].0]);
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+    }
+}
+
 impl<const N: usize> fmt::Display for Table<N> {
     /// Lines without trailing spaces, each with its newline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heading = self.columns.map(|(name, _)| name.to_owned());
         let lines = || std::iter::once(&heading).chain(&self.rows);
-        let widths: [usize; N] = std::array::from_fn(|column| {
-            let width = |cells: &[String; N]| cells[column].chars().count();
-            lines().map(width).max().unwrap_or(0)
-        });
+        let widths = self.widths();
         for cells in lines() {
             let mut line = String::new();
             for (column, cell) in cells.iter().enumerate() {
@@ -63,5 +95,32 @@ mod tests {
         table.row(["disk".to_owned(), "7".to_owned()]);
         table.row(["überall".to_owned(), "1234".to_owned()]);
         assert_eq!(table.to_string(), "what       ms\ndisk        7\nüberall  1234\n");
+    }
+
+    #[test]
+    fn a_table_is_cut_to_fit_where_it_is_widest_and_keeps_names_whole() {
+        let mut table = Table::new([
+            ("name", Align::Left),
+            ("image", Align::Left),
+            ("ip", Align::Right),
+        ]);
+        let long = "a-very-long-name".to_owned();
+        table.row([
+            long.clone(),
+            "images/of/somewhere".to_owned(),
+            "10.0.2.15".to_owned(),
+        ]);
+        assert!(
+            table
+                .clone()
+                .within(80)
+                .to_string()
+                .contains("images/of/somewhere")
+        );
+        let narrow = table.clone().within(40).to_string();
+        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+        assert!(narrow.contains("images/of…  10.0.2.15"), "{narrow}");
+        // What cannot fit is still there.
+        assert!(table.within(10).to_string().contains(&long));
     }
 }

@@ -6,9 +6,10 @@
 use std::io::{self, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hermitage_boot::control::mark;
 use launcher::{AcceleratorChoice, Entry, Forward, GuestExit, Machine, RunRequest};
@@ -200,4 +201,70 @@ fn serves_many_clients_and_survives_rude_ones_in_the_least_memory() {
         }
     }
     assert_eq!(kv.get("key0"), (200, "9".to_owned()));
+}
+
+/// Instances of a user of the command line. Those that run when the test ends are killed.
+struct Instances(tempfile::TempDir);
+
+impl Instances {
+    fn xtask(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(arguments).env("HERMITAGE_ROOT", self.0.path());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
+    fn facts(&self, name: &str) -> serde_json::Value {
+        let (_, list) = self.xtask(&["inspect", "--json", name]);
+        serde_json::from_str::<serde_json::Value>(&list).unwrap()[0].clone()
+    }
+
+    /// Waits for an answer on the instance's first port.
+    fn wait_for_answer(&self, name: &str) {
+        let forward = self.facts(name)["forwards"][0].as_str().unwrap().to_owned();
+        let (address, _) = forward.rsplit_once(':').unwrap();
+        let deadline = Instant::now() + BOOT_DEADLINE;
+        while minreq::get(format!("http://{address}/"))
+            .with_timeout(1)
+            .send()
+            .is_err()
+        {
+            assert!(Instant::now() < deadline, "no answer; {}", self.facts(name));
+        }
+    }
+}
+
+impl Drop for Instances {
+    fn drop(&mut self) {
+        let _ = self.xtask(&["rm", "-f", "kv"]);
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn an_instance_in_the_background_serves_ends_and_serves_again() {
+    let instances = Instances(tempfile::tempdir().unwrap());
+    let image = image();
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "kv",
+        "-f",
+        "0:9000",
+        image.to_str().unwrap(),
+    ];
+    assert_eq!(instances.xtask(&run), (Some(0), "kv\n".to_owned()));
+    instances.wait_for_answer("kv");
+    let (_, log) = instances.xtask(&["logs", "kv"]);
+    assert!(log.contains("server is listening on 9000"), "{log}");
+    assert_eq!(instances.xtask(&["stop", "kv"]).0, Some(0));
+    let before = instances.facts("kv");
+    assert_eq!(before["state"], "exited", "{before}");
+    assert_eq!(instances.xtask(&["start", "kv"]), (Some(0), "kv\n".to_owned()));
+    instances.wait_for_answer("kv");
+    let after = instances.facts("kv");
+    assert_eq!(after["forwards"], before["forwards"]);
+    assert_eq!(after["mac"], before["mac"]);
+    assert_eq!(instances.xtask(&["rm", "-f", "kv"]).0, Some(0));
 }

@@ -1,5 +1,6 @@
 //! What a user sees of `cargo xtask run`, with a stand-in for the guest.
 
+mod instance;
 #[path = "../../launcher/tests/stand_in/mod.rs"]
 mod stand_in;
 
@@ -48,9 +49,9 @@ impl User {
         command
     }
 
-    /// `run --accel tcg IMAGE` with more arguments.
+    /// `run --rm --accel tcg IMAGE` with more arguments.
     fn command(&self, more: &[&str]) -> Command {
-        let mut command = self.xtask(&["run", "--accel", "tcg"]);
+        let mut command = self.xtask(&["run", "--rm", "--accel", "tcg"]);
         command.args(more).arg(&self.image);
         command
     }
@@ -383,10 +384,10 @@ fn a_second_run_of_a_name_is_refused_and_names_the_first() {
     user.run(&["--name", "kv"]).fails_with(
         125,
         &[
-            "error: instance `kv` is already running",
+            "error: instance `kv` is running",
             &holder,
             "hint: ",
-            "--name",
+            "another name",
         ],
     );
     let mut other = user.start(&["--name", "kv-2"]);

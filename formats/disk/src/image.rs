@@ -56,6 +56,24 @@ impl Image {
         &self.device
     }
 
+    /// What the disk holds, as one word: the GUID of its partition table, which composition derives from a digest of all
+    /// that the image holds. Two images of one identity can stand for each other below an overlay.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn identity(&self) -> Result<String, Error> {
+        // UEFI 2.10, 5.3.2: the header is the second sector, the disk's GUID its bytes 56 to 71.
+        let mut guid = [0; 16];
+        self.device
+            .read_at(SECTOR + 56, &mut guid)
+            .map_err(|source| Error::Io {
+                action: "read",
+                path: self.path.clone(),
+                source,
+            })?;
+        Ok(guid.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// A partition.
     ///
     /// # Errors

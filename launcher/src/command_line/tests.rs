@@ -53,13 +53,13 @@ fn check(table: &[(Change, &[&str], &[&str])]) {
 fn is_exactly_this() {
     let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -S -display none -name kv \
         -machine pc -accel tcg -cpu max -m 200M -smp 1 \
-        -chardev 'stdio,id=console,signal=off,logfile=console.log' -serial chardev:console \
-        -chardev 'socket,id=control,fd=3,logfile=control.log' -serial chardev:control \
+        -chardev 'stdio,id=console,signal=off' -serial chardev:console \
+        -chardev 'socket,id=control,fd=3' -serial chardev:control \
         -chardev 'socket,id=monitor,fd=4' -mon 'monitor,mode=control' \
         -device 'isa-debug-exit,iobase=0xf4,iosize=0x4' \
         -kernel loader.elf -fw_cfg 'name=opt/org.hermitage/boot,file=boot-config.bin' \
         -drive 'if=none,id=disk,file=disk.qcow2,format=qcow2' \
-        -device 'virtio-blk-pci,drive=disk,werror=report,rerror=report' \
+        -device 'virtio-blk-pci,drive=disk,werror=enospc,rerror=report' \
         -netdev 'user,id=net' -device 'virtio-net-pci,netdev=net,mac=a2:13:15:00:80:02,romfile='";
     assert_eq!(CommandLine::new(&spec(), DESCRIPTORS).to_string(), expected);
 }
@@ -76,15 +76,15 @@ fn a_microvm_is_exactly_this() {
     let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -S -display none -name kv \
         -machine 'microvm,acpi=on' -global 'virtio-mmio.force-legacy=false' -bios qboot.rom \
         -accel tcg -cpu max -m 200M -smp 1 \
-        -chardev 'stdio,id=console,signal=off,logfile=console.log' -serial chardev:console \
-        -chardev 'socket,id=control,fd=3,logfile=control.log' -device 'isa-serial,chardev=control,index=1' \
+        -chardev 'stdio,id=console,signal=off' -serial chardev:console \
+        -chardev 'socket,id=control,fd=3' -device 'isa-serial,chardev=control,index=1' \
         -chardev 'socket,id=monitor,fd=4' -mon 'monitor,mode=control' \
         -device 'isa-debug-exit,iobase=0xf4,iosize=0x4' \
         -kernel loader.elf -fw_cfg 'name=opt/org.hermitage/boot,file=boot-config.bin' \
         -drive 'if=none,id=disk,file=disk.qcow2,format=qcow2' \
-        -device 'virtio-blk-device,drive=disk,werror=report,rerror=report' \
+        -device 'virtio-blk-device,drive=disk,werror=enospc,rerror=report' \
         -drive 'if=none,id=volume0,file=/v/data.qcow2,format=qcow2' \
-        -device 'virtio-blk-device,drive=volume0,werror=report,rerror=report,serial=data' \
+        -device 'virtio-blk-device,drive=volume0,werror=enospc,rerror=report,serial=data' \
         -netdev 'user,id=net' -device 'virtio-net-device,netdev=net,mac=a2:13:15:00:80:02' \
         -device virtio-rng-device";
     assert_eq!(CommandLine::new(&microvm, DESCRIPTORS).to_string(), expected);
@@ -143,9 +143,9 @@ fn disks_change_exactly_these_arguments() {
                 "loader.elf",
                 "-fw_cfg",
                 "name=opt/org.hermitage/boot,file=boot-config.bin",
-                "virtio-blk-pci,drive=disk,werror=report,rerror=report",
+                "virtio-blk-pci,drive=disk,werror=enospc,rerror=report",
             ],
-            &["virtio-blk-pci,drive=disk,werror=report,rerror=report,bootindex=0"],
+            &["virtio-blk-pci,drive=disk,werror=enospc,rerror=report,bootindex=0"],
         ),
         (
             |s| {
@@ -157,9 +157,9 @@ fn disks_change_exactly_these_arguments() {
             &[],
             &[
                 "if=none,id=volume0,file=/a,,b/data.qcow2,format=qcow2",
-                "virtio-blk-pci,drive=volume0,werror=report,rerror=report,serial=data",
+                "virtio-blk-pci,drive=volume0,werror=enospc,rerror=report,serial=data",
                 "if=none,id=volume1,file=/c/data.raw,format=raw,read-only=on",
-                "virtio-blk-pci,drive=volume1,werror=report,rerror=report,serial=data",
+                "virtio-blk-pci,drive=volume1,werror=enospc,rerror=report,serial=data",
             ],
         ),
     ]);

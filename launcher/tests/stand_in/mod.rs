@@ -22,6 +22,8 @@ pub(crate) enum Step<'a> {
     Reset,
     /// Writes to its console, again and again; nothing after it is reached.
     Loop(&'a str),
+    /// Waits until the launcher says something on the control channel.
+    Listen,
     /// Waits for ever.
     Halt,
 }
@@ -95,6 +97,13 @@ fn assemble(steps: &[Step<'_>], prefix: &[u8]) -> Vec<u8> {
                 write(&mut code, CONSOLE_PORT, text.as_bytes());
                 let length = i8::try_from(code.len() - start + 2).unwrap();
                 code.extend([0xeb, (-length) as u8]); // jmp to its start
+            }
+            Step::Listen => {
+                // The UART's line status, whose bit 0 says that there is a byte.
+                let [low, high] = (CONTROL_PORT + 5).to_le_bytes();
+                code.extend_from_slice(prefix);
+                code.extend([0xba, low, high]); // mov dx, port
+                code.extend([0xec, 0xa8, 1, 0x74, 0xfb]); // in al, dx; test al, 1; jz to the in
             }
             Step::Halt => {}
         }

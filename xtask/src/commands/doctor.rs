@@ -146,10 +146,10 @@ fn guest_toolchain() -> Finding {
 
 fn qemu() -> Finding {
     let tool = host::QEMU;
-    let (state, detail, advice) = match Qemu::find() {
-        Ok(qemu) => (
+    let (state, detail, advice) = match Qemu::find().and_then(|qemu| qemu.version()) {
+        Ok(version) => (
             State::Ready,
-            format!("{} (at least {})", qemu.version, Version::MIN),
+            format!("{version} (at least {})", Version::MIN),
             String::new(),
         ),
         Err(launcher::Error::NoQemu { .. }) => (State::Missing, String::new(), host::install_line(&[tool])),

@@ -6,6 +6,7 @@ pub(crate) mod compose;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod image;
+pub(crate) mod instance;
 pub(crate) mod run;
 pub(crate) mod test;
 
@@ -20,6 +21,19 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
     match command {
         Command::Compose(args) => compose::run(&args, printer),
         Command::Run(args) => run::run(&args, printer),
+        Command::Ps(args) => instance::ps::run(&args, printer),
+        Command::Logs(args) => instance::logs::run(&args, printer),
+        Command::Stop(args) => instance::stop::run(&args, printer),
+        Command::Kill(args) => instance::kill::run(&args, printer),
+        Command::Start(args) => instance::start::run(&args, printer),
+        Command::Restart(args) => instance::restart::run(&args, printer),
+        Command::Rm(args) => instance::rm::run(&args, printer),
+        Command::Inspect(args) => instance::inspect::run(&args, printer),
+        Command::Attach(args) => instance::attach::run(&args, printer),
+        Command::Wait(args) => instance::wait::run(&args, printer),
+        Command::Stats(args) => instance::stats::run(&args, printer),
+        Command::Rename(args) => instance::rename::run(&args, printer),
+        Command::Supervise(args) => instance::supervise::run(&args, printer),
         Command::Image(args) => image::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Demo(args) => demo::run(&args, printer),

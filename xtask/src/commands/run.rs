@@ -9,11 +9,15 @@ use std::thread;
 use std::time::Instant;
 
 use hermitage_boot::Reason;
-use launcher::{Forward, GuestExit, InstanceName, Launch, Machine, RunRequest};
+use launcher::instance::{Options, RestartPolicy};
+use launcher::lifecycle::{self, Supervised};
+use launcher::machine::STOP_PATIENCE;
+use launcher::{Error, GuestExit, Instance, InstanceName, Launch, RunRequest, log};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::commands::instance::{self, start};
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
 
@@ -31,6 +35,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     request: request::Flags,
 
+    #[command(flatten)]
+    keep: Keep,
+
     /// Print QEMU's command line, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -40,53 +47,122 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// How the instance is run and kept.
+#[derive(Debug, clap::Args)]
+struct Keep {
+    /// Run it in the background, and print its name
+    #[arg(short, long)]
+    detach: bool,
+
+    /// Remove the instance when it has ended
+    #[arg(long)]
+    rm: bool,
+
+    /// Start it again by itself: no, on-failure, on-failure:N or always
+    #[arg(long, value_name = "POLICY", default_value_t, conflicts_with = "rm")]
+    restart: RestartPolicy,
+
+    /// Remove an instance of that name first, if it does not run
+    #[arg(long)]
+    replace: bool,
+
+    /// Size of the console's log after which the next file is begun, such as 500K or 10M
+    #[arg(long, value_name = "SIZE", default_value = "10M", value_parser = log_size)]
+    log_size: u64,
+
+    /// Number of files that the console's log has at most
+    #[arg(long, value_name = "N", default_value_t = log::Limits::default().files,
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    log_files: u32,
+}
+
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    let request = args.request.read(printer)?;
-    let launch = launcher::plan(&request)?;
+    let mut request = args.request.read(printer)?;
     if args.dry_run {
-        show(&launch, args.json, printer);
+        show(&launcher::plan(&request)?, args.json, printer);
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(why) = launch.fallback() {
-        printer.note(&format!("using tcg, which is slower: {why}"));
+    let (launch, instance) = create(args, &mut request)?;
+    start::say_fallbacks(&launch, printer);
+    let name = request.name.clone();
+    if args.keep.detach {
+        drop(launch);
+        start::detach(instance, printer)?;
+        printer.data(&format!("{name}\n"));
+        return Ok(ExitCode::SUCCESS);
     }
-    if let Some(why) = launch.no_vhost() {
-        printer.note(&format!("using a plain tap device, which is slower: {why}"));
-    }
-    let root = launcher::environment::root().ok_or_else(|| {
-        Failure::Usage("neither HERMITAGE_ROOT nor HOME says where instances are kept".to_owned())
-    })?;
     // Before the start, so that no signal finds the default action and leaves the instance behind.
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Failure::Failed(format!("cannot watch for Ctrl-C: {error}")))?;
-    let machine = launch.start(&root, console(printer))?;
     printer.detail(&format!(
         "$ cd {} && {}",
-        machine.folder().display(),
-        machine.command_line()
+        instance.folder().display(),
+        launch.command_line()
     ));
-    for forward in machine
-        .spec()
-        .forwards
-        .iter()
-        .filter(|forward| is_chosen(&request, forward))
-    {
-        printer.note(&format!("forwarding {forward}"));
-    }
-    if let Some(port) = machine.spec().gdb_port {
-        printer.note(&format!(
-            "waiting for gdb, which says when to start: target remote 127.0.0.1:{port}"
-        ));
-    }
+    let supervised = lifecycle::supervise(instance, launch, console(printer))?;
+    start::say_ports(
+        &request,
+        &supervised.spec().forwards,
+        supervised.spec().gdb_port,
+        printer,
+    );
+    let (exit, signal) = watch(supervised, signals);
+    Ok(report(&name, &exit, signal, printer))
+}
 
+/// Makes the instance. One that was given no name takes the first that is free.
+fn create(args: &Args, request: &mut RunRequest) -> Result<(Launch, Instance), Failure> {
+    let instances = instance::instances()?;
+    let base = request.name.clone();
+    let has_name = args.request.has_name();
+    let options = Options {
+        restart: args.keep.restart,
+        remove: args.keep.rm,
+        log: log::Limits {
+            size: args.keep.log_size,
+            files: args.keep.log_files,
+        },
+    };
+    loop {
+        if !has_name && !args.keep.replace {
+            request.name = instances.free_name(&base);
+        }
+        let launch = launcher::plan(request)?;
+        if args.keep.replace {
+            instances.make_room(&request.name)?;
+        }
+        match instances.create(&launch, options) {
+            // Another one took the name just now.
+            Err(Error::Exists { .. } | Error::Running { .. }) if !has_name && !args.keep.replace => {}
+            created => return Ok((launch, created?)),
+        }
+    }
+}
+
+/// Waits for the end; stops the instance at the first signal, kills it at the second. Gives the first.
+fn watch(supervised: Supervised, mut signals: Signals) -> (GuestExit, Option<i32>) {
     let handle = signals.handle();
-    let (exit, signal) = thread::scope(|scope| {
-        let watcher = scope.spawn(|| stop_on_signal(&mut signals, &machine));
-        let exit = machine.wait();
+    let signal = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut pending = signals.forever();
+            let first = pending.next()?;
+            thread::scope(|scope| {
+                scope.spawn(|| supervised.stop(STOP_PATIENCE));
+                if pending.next().is_some() {
+                    supervised.kill();
+                }
+            });
+            Some(first)
+        });
+        let _ = supervised.wait();
         handle.close();
-        (exit, watcher.join().unwrap_or_default())
+        watcher.join().unwrap_or_default()
     });
-    Ok(report(&request.name, &exit, signal, printer))
+    (supervised.finish(), signal)
+}
+
+fn log_size(text: &str) -> Result<u64, String> {
+    log::Limits::parse_size(text).map_err(|error| error.to_string())
 }
 
 /// Shows what would be run.
@@ -103,7 +179,7 @@ fn show(launch: &Launch, json: bool, printer: &Printer) {
 fn report(name: &InstanceName, exit: &GuestExit, signal: Option<i32>, printer: &Printer) -> ExitCode {
     match (exit, signal) {
         // As a shell has it for a program that a signal ended.
-        (GuestExit::Stopped, Some(signal)) => {
+        (GuestExit::Stopped | GuestExit::Killed, Some(signal)) => {
             printer.note(&format!("{name}: stopped"));
             ExitCode::from(128 + u8::try_from(signal).unwrap_or_default())
         }
@@ -114,24 +190,6 @@ fn report(name: &InstanceName, exit: &GuestExit, signal: Option<i32>, printer: &
             ExitCode::from(exit.code())
         }
     }
-}
-
-/// Stops the machine at the first signal, kills it at the second. Gives the first.
-fn stop_on_signal(signals: &mut Signals, machine: &Machine) -> Option<i32> {
-    let mut pending = signals.forever();
-    let first = pending.next()?;
-    thread::scope(|scope| {
-        scope.spawn(|| machine.stop());
-        if pending.next().is_some() {
-            machine.kill();
-        }
-    });
-    Some(first)
-}
-
-/// Whether the user left the choice of this forward's port to us, and so does not know it yet.
-fn is_chosen(request: &RunRequest, forward: &Forward) -> bool {
-    !request.forwards.contains(forward)
 }
 
 /// The console on our stdout: byte for byte, or with times for who asked for more.

@@ -174,7 +174,7 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     }
     let report = Report {
         runs: args.runs,
-        qemu: bench.qemu.version.to_string(),
+        qemu: bench.qemu.version()?.to_string(),
         linux: bench.linux.package.clone(),
         accelerator: "tcg",
         elf_bytes: bench.elf_size()?,

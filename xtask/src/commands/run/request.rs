@@ -159,6 +159,16 @@ enum AcceleratorName {
 }
 
 impl Flags {
+    /// Whether the user gave the instance a name.
+    pub(crate) fn has_name(&self) -> bool {
+        let positional = if self.image.is_some() {
+            &self.first
+        } else {
+            &self.second
+        };
+        self.name.is_some() || positional.is_some()
+    }
+
     /// What is asked for, as the launcher takes it.
     pub(crate) fn read(&self, printer: &Printer) -> Result<RunRequest, Failure> {
         let (image, name) = match (&self.image, &self.first, &self.second) {

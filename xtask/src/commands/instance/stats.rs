@@ -1,0 +1,140 @@
+//! `cargo xtask stats`.
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use launcher::instance::Seen;
+use launcher::usage::Usage;
+use launcher::{InstanceName, Instances};
+use serde::Serialize;
+
+use super::instances;
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::table::{Align, Table};
+
+/// Time over which the use of CPUs is measured, and after which the table is printed anew.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Arguments of `stats`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask stats
+  cargo xtask stats --no-stream --json kv
+
+CPU is that of QEMU: 100% is one core of this host. RESIDENT is what it has in memory, the guest's part and its own.")]
+pub(crate) struct Args {
+    /// The instances [default: all that run]
+    #[arg(value_name = "NAME")]
+    names: Vec<InstanceName>,
+
+    /// Print it once, over one second
+    #[arg(long)]
+    no_stream: bool,
+
+    /// Print it as JSON; without --no-stream a list each second
+    #[arg(long)]
+    json: bool,
+}
+
+/// What an instance uses.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    /// Cores of this host.
+    cpus: f64,
+    resident_bytes: u64,
+    memory_mib: u32,
+    vcpus: u8,
+    qemu_pid: u32,
+}
+
+pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
+    let instances = instances()?;
+    let mut before = HashMap::new();
+    look(&instances, &args.names, &mut before)?;
+    // A screen is drawn over; a file or a pipe gets one table after the other.
+    let clear = std::io::stdout().is_terminal() && !args.no_stream && !args.json;
+    loop {
+        thread::sleep(PERIOD);
+        let rows = look(&instances, &args.names, &mut before)?;
+        if clear {
+            printer.data("\x1b[H\x1b[2J");
+        }
+        let is_read = if args.json {
+            printer.bytes(format!("{}\n", serde_json::json!(rows)).as_bytes())
+        } else {
+            printer.table(table(&rows))
+        };
+        if args.no_stream || !is_read {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// What each of them has used since the last time.
+fn look(
+    instances: &Instances,
+    names: &[InstanceName],
+    before: &mut HashMap<String, Usage>,
+) -> Result<Vec<Row>, Failure> {
+    let seen: Vec<Seen> = if names.is_empty() {
+        // One that is gone now, or damaged, uses nothing.
+        instances
+            .names()?
+            .iter()
+            .filter_map(|name| instances.see(name).ok())
+            .collect()
+    } else {
+        names
+            .iter()
+            .map(|name| instances.see(name))
+            .collect::<Result<_, _>>()?
+    };
+    let mut now = HashMap::new();
+    let rows = seen.iter().filter_map(|seen| {
+        let process = seen.state.qemu.as_ref()?;
+        let usage = Usage::of(process).ok()?;
+        let name = seen.name.to_string();
+        let cpus = before.get(&name).map_or(0.0, |before| usage.cpus_since(before));
+        now.insert(name.clone(), usage);
+        Some(Row {
+            name,
+            cpus,
+            resident_bytes: usage.resident,
+            memory_mib: seen.record.request.memory.mib(),
+            vcpus: seen.record.request.cpus.get(),
+            qemu_pid: process.pid,
+        })
+    });
+    let rows = rows.collect();
+    *before = now;
+    Ok(rows)
+}
+
+fn table(rows: &[Row]) -> Table<6> {
+    let right = |name| (name, Align::Right);
+    let mut table = Table::new([
+        ("NAME", Align::Left),
+        right("CPU"),
+        right("RESIDENT"),
+        right("MEMORY"),
+        right("VCPUS"),
+        right("PID"),
+    ]);
+    for row in rows {
+        table.row([
+            row.name.clone(),
+            format!("{:.1}%", row.cpus * 100.0),
+            format!("{:.1}M", row.resident_bytes as f64 / f64::from(1 << 20)),
+            format!("{}M", row.memory_mib),
+            row.vcpus.to_string(),
+            row.qemu_pid.to_string(),
+        ]);
+    }
+    table
+}
