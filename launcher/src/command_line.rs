@@ -116,7 +116,10 @@ impl CommandLine {
             MachineType::Pc => self.option("-machine", Options::of("pc")),
             MachineType::Q35 => self.option("-machine", Options::of("q35")),
             MachineType::Microvm => {
-                self.option("-machine", Options::of("microvm").with("acpi", "on"));
+                self.option(
+                    "-machine",
+                    Options::of("microvm").with("acpi", "on").with("rtc", "on"),
+                );
                 // The virtio of 2016 and later, which loader and kernel speak.
                 let modern = Options::of("virtio-mmio.force-legacy=false");
                 self.option("-global", modern);

@@ -11,6 +11,7 @@ use core::net::Ipv4Addr;
 use hermitage_boot::{HANDOFF_VARIABLE, StaticAddress};
 
 use crate::memory::Region;
+use crate::mmio::Slot;
 
 /// Most regions that the kernel is given. Its free list holds 16 and is never allowed to run full.
 const MAX_REGIONS: usize = 8;
@@ -32,8 +33,10 @@ pub struct Facts<'a, R> {
     pub address: Option<StaticAddress>,
     /// Entropy.
     pub seed: &'a [u8; SEED],
-    /// Address of ACPI's root pointer.
-    pub rsdp: u64,
+    /// Address of ACPI's root pointer, where the machine has ACPI.
+    pub rsdp: Option<u64>,
+    /// Network cards that cannot be found by asking.
+    pub network_cards: &'a [Slot],
 }
 
 /// Encodes the facts.
@@ -52,9 +55,11 @@ pub fn build<R: Iterator<Item = Region>>(facts: Facts<'_, R>) -> Vec<u8> {
         tree.property(b"reg", &register(region.start, region.length()));
         tree.end();
     }
-    tree.begin(&with_address("hermit,rsdp@", facts.rsdp));
-    tree.property(b"reg", &register(facts.rsdp, 1));
-    tree.end();
+    if let Some(rsdp) = facts.rsdp {
+        tree.begin(&with_address("hermit,rsdp@", rsdp));
+        tree.property(b"reg", &register(rsdp, 1));
+        tree.end();
+    }
     tree.begin(b"chosen");
     tree.property(b"bootargs", arguments.as_bytes());
     tree.property(b"rng-seed", facts.seed);
@@ -86,6 +91,9 @@ fn arguments<R>(facts: &Facts<'_, R>) -> String {
     if facts.verbose {
         text.push_str(" -verbose");
     }
+    for card in facts.network_cards {
+        push_device(&mut text, *card);
+    }
     text
 }
 
@@ -97,6 +105,14 @@ fn push_address(text: &mut String, option: &str, address: Ipv4Addr) {
         }
         push_number(text, octet.into(), 10);
     }
+}
+
+/// A memory-mapped device, in the notation of Linux.
+fn push_device(text: &mut String, slot: Slot) {
+    text.push_str(" virtio_mmio.device=4K@0x");
+    push_number(text, slot.address, 16);
+    text.push(':');
+    push_number(text, slot.interrupt.into(), 10);
 }
 
 fn with_address(name: &str, address: u64) -> Vec<u8> {
@@ -202,7 +218,8 @@ mod tests {
             verbose: false,
             address: None,
             seed: &[7; SEED],
-            rsdp: 0xf_5ad0,
+            rsdp: Some(0xf_5ad0),
+            network_cards: &[],
         }
     }
 
@@ -230,7 +247,13 @@ mod tests {
             cidr: "10.0.0.2/8".parse().unwrap(),
             gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
         });
-        assert!(arguments(&told).contains(" -ip 10.0.0.2 -mask 255.0.0.0 -gateway 10.0.0.1 "));
+        told.network_cards = &[Slot {
+            address: 0xfeb0_0e00,
+            interrupt: 12,
+        }];
+        let words = arguments(&told);
+        assert!(words.contains(" -ip 10.0.0.2 -mask 255.0.0.0 -gateway 10.0.0.1 "));
+        assert!(words.ends_with(" virtio_mmio.device=4K@0xfeb00e00:12"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum Error {
     NoDisk,
     /// Virtio block devices, but none that can be driven.
     UnusableDisk,
+    /// Memory-mapped virtio devices that are not virtio 1.0.
+    LegacyDevices,
     /// Disks, but no image on them: what is wrong with the first one.
     NoImage(gpt::Error),
     /// The disk cannot be read.
@@ -62,8 +64,6 @@ pub enum Error {
     Program(String, &'static str),
     /// Nothing gives random numbers.
     NoEntropy,
-    /// No ACPI tables, without which the kernel does not start.
-    NoAcpi,
 }
 
 impl fmt::Display for Error {
@@ -78,6 +78,9 @@ impl fmt::Display for Error {
             }
             Self::NoDisk => f.write_str("no virtio disk found; add one with `-drive file=IMAGE,if=virtio`"),
             Self::UnusableDisk => f.write_str("the virtio disk does not work; it needs virtio 1.0 (no `disable-modern=on`)"),
+            Self::LegacyDevices => f.write_str(
+                "the virtio devices are in their legacy form; add `-global virtio-mmio.force-legacy=false`",
+            ),
             Self::NoImage(why) => write!(f, "no image found: {why}"),
             Self::Disk(error) => error.fmt(f),
             Self::Config(source, error) => write!(f, "{}: {error}", source.name()),
@@ -93,7 +96,6 @@ impl fmt::Display for Error {
                 "no source of entropy: the CPU has neither RDSEED nor RDRAND; add `-device virtio-rng-pci` or \
                  choose another CPU",
             ),
-            Self::NoAcpi => f.write_str("no ACPI tables found; start the machine with ACPI"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The loader's pure half: what needs no bare machine, and is tested on the host.
 //!
 //! - [`memory`]: the memory map that firmware gives, made sorted and disjoint;
+//! - [`mmio`]: where devices are that cannot be found by asking;
 //! - [`disk`]: byte reads on a disk of sectors, and [`gpt`], which finds the partitions on it;
 //! - [`command`]: which boot configuration counts, and the role in it;
 //! - [`program`]: reads a role's program from the file system and judges it;
@@ -21,4 +22,5 @@ pub mod gpt;
 #[path = "../../../formats/disk/src/layout.rs"]
 pub mod layout;
 pub mod memory;
+pub mod mmio;
 pub mod program;

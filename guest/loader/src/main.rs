@@ -21,12 +21,13 @@ use hermitage_loader::device_tree::{self, Facts};
 use hermitage_loader::disk::{Disk, Partition};
 use hermitage_loader::error::Error;
 use hermitage_loader::gpt::{self, Partitions};
+use hermitage_loader::mmio;
 use hermitage_loader::program;
 use machine::fw_cfg::FwCfg;
 use machine::heap::Room;
 use machine::timeline::Timeline;
-use machine::virtio::BlockDevice;
-use machine::{acpi, clock, end, entropy, handoff, interrupts, protocol, virtio};
+use machine::virtio::{BlockDevice, Devices};
+use machine::{acpi, clock, end, entropy, handoff, interrupts, protocol};
 
 /// From `entry.s`: `magic` says what `info` points to, `start` is the time-stamp counter at the start.
 extern "C" fn main(magic: u32, info: u32, start: u64) -> ! {
@@ -41,10 +42,16 @@ extern "C" fn main(magic: u32, info: u32, start: u64) -> ! {
 fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry, Error> {
     let told = protocol::read(magic, info)?;
     let mut room = Room::new(&told.memory)?;
-    let given = given_command(told.command_line)?;
+    let (line, slots) = mmio::split(told.command_line);
+    let given = given_command(line)?;
     timeline.done("memory map, command");
 
-    let (disk, partitions) = find_disk()?;
+    let rsdp = told
+        .rsdp
+        .filter(|address| acpi::is_root(*address))
+        .or_else(acpi::find_root);
+    let devices = Devices::find(slots, rsdp)?;
+    let (disk, partitions) = find_disk(&devices)?;
     timeline.done("disk");
 
     let command = match given {
@@ -80,18 +87,15 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
     let tsc_khz = command.config.tsc_khz.unwrap_or_else(clock::khz);
     timeline.done("clock");
 
-    let rsdp = told
-        .rsdp
-        .filter(|address| acpi::is_root(*address))
-        .or_else(acpi::find_root);
     let device_tree = device_tree::build(Facts {
         memory: told.memory.above(program.mapped_end()),
         boot_config: (handoff::keep_boot_config(&command.encoded), command.encoded.len()),
         tsc_khz,
         verbose: command.config.verbose,
         address: command.config.address,
-        seed: &entropy::seed()?,
-        rsdp: rsdp.ok_or(Error::NoAcpi)?,
+        seed: &entropy::seed(&devices)?,
+        rsdp,
+        network_cards: &devices.network_cards(),
     });
     let kernel = handoff::load(&program, &device_tree, told.memory.end());
     timeline.done("program loaded");
@@ -113,9 +117,9 @@ fn given_command(line: &[u8]) -> Result<Option<Command>, Error> {
 }
 
 /// The first disk with an image on it.
-fn find_disk() -> Result<(Disk<BlockDevice>, Partitions), Error> {
+fn find_disk(devices: &Devices) -> Result<(Disk<BlockDevice>, Partitions), Error> {
     let mut failure = Error::NoDisk;
-    for device in virtio::disks() {
+    for device in devices.disks() {
         let error = match device.map(Disk::new) {
             None => Error::UnusableDisk,
             Some(disk) => match gpt::find(&disk) {

@@ -74,7 +74,7 @@ fn a_microvm_is_exactly_this() {
         ..spec()
     };
     let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -S -display none -name kv \
-        -machine 'microvm,acpi=on' -global 'virtio-mmio.force-legacy=false' -bios qboot.rom \
+        -machine 'microvm,acpi=on,rtc=on' -global 'virtio-mmio.force-legacy=false' -bios qboot.rom \
         -accel tcg -cpu max -m 200M -smp 1 \
         -chardev 'stdio,id=console,signal=off' -serial chardev:console \
         -chardev 'socket,id=control,fd=3' -device 'isa-serial,chardev=control,index=1' \

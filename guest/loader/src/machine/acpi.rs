@@ -1,4 +1,4 @@
-//! ACPI: the root pointer, which the kernel is told, and power off.
+//! ACPI: the root pointer, which the kernel is told, the byte code that names devices, and power off.
 
 use core::ptr::read_volatile;
 use core::slice;
@@ -60,23 +60,43 @@ pub(crate) fn power_off() {
     unsafe { port::write16(control, u16::from(sleep_type) << SLEEP_TYPE | SLEEP_ENABLE) };
 }
 
+/// The byte code of the machine's main table.
+pub(crate) fn byte_code(root: u64) -> Option<&'static [u8]> {
+    table(u32_at(fadt(root)?, FADT_DSDT)?.into())
+}
+
 /// The port of the power management control register, and what to write there for "soft off".
 fn soft_off(root: u64) -> Option<(u16, u8)> {
-    // Offsets: ACPI specification 6.5, 5.2.5.3 (root pointer), 5.2.7 (RSDT), 5.2.9 (FADT).
-    const ROOT_RSDT: usize = 16;
-    const FADT_DSDT: usize = 40;
-    const FADT_CONTROL: usize = 64;
-    // SAFETY: `find_root` gives the address of a root pointer, which has as many bytes.
-    let root = unsafe { slice::from_raw_parts(root as *const u8, CHECKED) };
-    let tables = table(u32_at(root, ROOT_RSDT)?)?.get(TABLE_HEADER..)?;
-    let fadt = tables
-        .chunks_exact(4)
-        .filter_map(|address| table(u32_at(address, 0)?))
-        .find(|table| table.starts_with(b"FACP"))?;
+    let fadt = fadt(root)?;
     let control = u16::try_from(u32_at(fadt, FADT_CONTROL)?)
         .ok()
         .filter(|port| *port != 0)?;
-    Some((control, sleep_type(table(u32_at(fadt, FADT_DSDT)?)?)?))
+    Some((control, sleep_type(table(u32_at(fadt, FADT_DSDT)?.into())?)?))
+}
+
+/// Offsets: ACPI specification 6.5, 5.2.9 (FADT).
+const FADT_DSDT: usize = 40;
+const FADT_CONTROL: usize = 64;
+
+/// The table that describes the machine's fixed hardware.
+fn fadt(root: u64) -> Option<&'static [u8]> {
+    // Offsets: 5.2.5.3 (root pointer), 5.2.7 (RSDT), 5.2.8 (XSDT).
+    const ROOT_REVISION: usize = 15;
+    const ROOT_RSDT: usize = 16;
+    const ROOT_XSDT: usize = 24;
+    const ROOT_SIZE: usize = 36;
+    // SAFETY: the callers give the address of a root pointer, which is mapped with what follows it.
+    let root = unsafe { slice::from_raw_parts(root as *const u8, ROOT_SIZE) };
+    let (list, entry) = match root[ROOT_REVISION] {
+        0 | 1 => (u32_at(root, ROOT_RSDT)?.into(), 4),
+        _ => (u64_at(root, ROOT_XSDT)?, 8),
+    };
+    let tables = table(list)?.get(TABLE_HEADER..)?;
+    let address = |entry: &[u8]| u64_at(entry, 0).or_else(|| Some(u32_at(entry, 0)?.into()));
+    tables
+        .chunks_exact(entry)
+        .filter_map(|entry| table(address(entry)?))
+        .find(|table| table.starts_with(b"FACP"))
 }
 
 /// The sleep type of state S5 in the byte code of the DSDT: the first element of the package `_S5_`. It is searched
@@ -100,7 +120,8 @@ const TABLE_HEADER: usize = 36;
 const MAX_TABLE: u32 = 1 << 20;
 
 /// A table with its header.
-fn table(address: u32) -> Option<&'static [u8]> {
+fn table(address: u64) -> Option<&'static [u8]> {
+    let address = u32::try_from(address).ok()?;
     let end = address.checked_add(MAX_TABLE)?;
     // SAFETY: the first 4 GiB are mapped, and the header, if it is one, lies below `end`.
     let length = unsafe { (address as *const u8).add(4).cast::<u32>().read_unaligned() };
@@ -111,4 +132,8 @@ fn table(address: u32) -> Option<&'static [u8]> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use super::cpu::cpuid;
-use super::virtio;
+use super::virtio::Devices;
 use hermitage_loader::error::Error;
 
 /// Tries for one number before the instruction counts as broken; Intel's advice is 10.
@@ -13,9 +13,9 @@ const TRIES: u32 = 100;
 ///
 /// # Errors
 /// There is no source of them.
-pub(crate) fn seed<const N: usize>() -> Result<[u8; N], Error> {
+pub(crate) fn seed<const N: usize>(devices: &Devices) -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
-    if from_cpu(&mut bytes) || virtio::entropy(&mut bytes) {
+    if from_cpu(&mut bytes) || devices.entropy(&mut bytes) {
         Ok(bytes)
     } else {
         Err(Error::NoEntropy)

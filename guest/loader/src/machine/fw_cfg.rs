@@ -14,6 +14,9 @@ const DMA_LOW: u16 = 0x518;
 
 const KEY_SIGNATURE: u16 = 0;
 const KEY_FEATURES: u16 = 1;
+/// Length and bytes of the command line for a Linux kernel.
+const KEY_LINE_LENGTH: u16 = 0x14;
+const KEY_LINE: u16 = 0x15;
 const KEY_DIRECTORY: u16 = 0x19;
 
 const FEATURE_DMA: u32 = 1 << 1;
@@ -74,6 +77,19 @@ impl FwCfg {
         self.select(u16::from_be_bytes([entry[4], entry[5]]));
         self.read(&mut bytes)?;
         Some(bytes)
+    }
+
+    /// The command line that QEMU has for a Linux kernel, at most `most` bytes of it. On a microvm it names the devices
+    /// there, which QEMU adds too late for the line that multiboot gives.
+    pub(crate) fn command_line(&self, most: usize) -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        self.select(KEY_LINE_LENGTH);
+        self.read(&mut length)?;
+        let mut line = vec![0; (u32::from_le_bytes(length) as usize).min(most)];
+        self.select(KEY_LINE);
+        self.read(&mut line)?;
+        line.truncate(line.iter().position(|byte| *byte == 0).unwrap_or(line.len()));
+        Some(line)
     }
 
     /// Goes to the start of an item.

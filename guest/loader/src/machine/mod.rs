@@ -2,7 +2,7 @@
 //!
 //! - [`protocol`]: what the way in told;
 //! - [`heap`], [`paging`], [`interrupts`]: memory, and what happens when an access to it is wrong;
-//! - [`port`], [`uart`], [`fw_cfg`], [`pci`], [`virtio`], [`acpi`]: devices;
+//! - [`port`], [`uart`], [`fw_cfg`], [`pci`], [`mmio`], [`virtio`], [`acpi`]: devices;
 //! - [`cpu`], [`clock`], [`timeline`], [`entropy`]: what the CPU says, time and chance;
 //! - [`handoff`]: the jump into the kernel; [`end`]: the other way out.
 //!
@@ -26,6 +26,7 @@ pub(crate) mod fw_cfg;
 pub(crate) mod handoff;
 pub(crate) mod heap;
 pub(crate) mod interrupts;
+pub(crate) mod mmio;
 pub(crate) mod paging;
 pub(crate) mod pci;
 pub(crate) mod port;

@@ -74,6 +74,16 @@ struct Function {
     header: u8,
 }
 
+/// Whether the machine has PCI: whether anything answers in its first slot, where each has its host bridge.
+pub(crate) fn exists() -> bool {
+    let host_bridge = DeviceFunction {
+        bus: 0,
+        device: 0,
+        function: 0,
+    };
+    Ports.read_word(host_bridge, REGISTER_ID) != NOTHING
+}
+
 /// The virtio devices of one type, in the order of their addresses, buses behind bridges included, ready to be
 /// driven.
 pub(crate) fn devices(wanted: DeviceType) -> impl Iterator<Item = Option<PciTransport>> {

@@ -1,20 +1,22 @@
 //! Virtio devices, driven by `virtio-drivers`: the disks, and the source of entropy.
 //!
-//! Devices sit on PCI. A machine whose devices are memory-mapped (microvm) needs another list of transports here,
-//! and nothing else.
+//! They sit on PCI, or are memory-mapped where there is no PCI.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use virtio_drivers::device::blk::{BlkReq, BlkResp, VirtIOBlk};
 use virtio_drivers::device::rng::VirtIORng;
-use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::{DeviceType, SomeTransport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
-use super::{clock, paging, pci};
+use super::fw_cfg::FwCfg;
+use super::{acpi, clock, mmio, paging, pci};
 use hermitage_loader::disk::{DeviceFailed, Sectors};
+use hermitage_loader::error::Error;
+use hermitage_loader::mmio::{Slot, in_aml, split};
 
 /// Memory as the loader has it: physical and virtual addresses are the same, all of it is open to devices.
 pub(crate) struct Identity;
@@ -57,11 +59,14 @@ fn layout(pages: usize) -> Option<Layout> {
     Layout::from_size_align(pages.checked_mul(PAGE_SIZE)?, PAGE_SIZE).ok()
 }
 
+/// Most bytes of a command line that names devices: a page, which is more than Linux takes.
+const MAX_LINE: usize = 4096;
+
 /// Ticks of the time-stamp counter after which a request is given up: one to two minutes.
 const PATIENCE: u64 = 1 << 38;
 
 /// A virtio block device. Dropped, it is reset, and the kernel finds it as the firmware left it.
-pub(crate) struct BlockDevice(VirtIOBlk<Identity, PciTransport>);
+pub(crate) struct BlockDevice(VirtIOBlk<Identity, SomeTransport<'static>>);
 
 impl Sectors for BlockDevice {
     fn count(&self) -> u64 {
@@ -91,28 +96,96 @@ impl Sectors for BlockDevice {
     }
 }
 
-/// The disks, in the order of their addresses; `None` for one that cannot be driven.
-pub(crate) fn disks() -> impl Iterator<Item = Option<BlockDevice>> {
-    let open = |transport| VirtIOBlk::new(transport).ok().map(BlockDevice);
-    pci::devices(DeviceType::Block).map(move |transport| transport.and_then(open))
+/// The slots that QEMU names on a microvm without ACPI.
+fn named_by_qemu() -> Vec<Slot> {
+    let line = FwCfg::open().and_then(|files| files.command_line(MAX_LINE));
+    line.map(|line| split(&line).1).unwrap_or_default()
 }
 
-/// Fills `buffer` from a virtio entropy source; whether there is one that does.
-pub(crate) fn entropy(buffer: &mut [u8]) -> bool {
-    pci::devices(DeviceType::EntropySource)
-        .flatten()
-        .any(|transport| {
-            let Ok(mut source) = VirtIORng::<Identity, _>::new(transport) else {
-                return false;
-            };
-            let mut done = 0;
-            // A source may give less than it was asked for, but not nothing.
-            while done < buffer.len() {
-                match source.request_entropy(&mut buffer[done..]) {
-                    Ok(length @ 1..) => done += length.min(buffer.len() - done),
-                    _ => return false,
-                }
+/// Where the machine's virtio devices are.
+pub(crate) enum Devices {
+    /// Behind PCI.
+    Pci,
+    /// At addresses of their own.
+    Mapped(Vec<mmio::Device>),
+}
+
+impl Devices {
+    /// Finds them: in the slots that the way in named, or else those that ACPI or QEMU names, or else on PCI, which
+    /// every other machine has.
+    ///
+    /// # Errors
+    /// Devices of a kind that the kernel does not drive.
+    pub(crate) fn find(named: Vec<Slot>, rsdp: Option<u64>) -> Result<Self, Error> {
+        let slots = if named.is_empty() && !pci::exists() {
+            match rsdp.and_then(acpi::byte_code) {
+                Some(code) => in_aml(code),
+                None => named_by_qemu(),
             }
-            true
-        })
+        } else {
+            named
+        };
+        if slots.is_empty() {
+            return Ok(Self::Pci);
+        }
+        let found = slots.into_iter().map(mmio::Device::find);
+        Ok(Self::Mapped(
+            found.filter_map(Result::transpose).collect::<Result<_, _>>()?,
+        ))
+    }
+
+    /// The slots of the network cards that the kernel cannot find by itself.
+    pub(crate) fn network_cards(&self) -> Vec<Slot> {
+        let mut cards = Vec::new();
+        if let Self::Mapped(devices) = self {
+            let of_type = devices.iter().filter(|device| device.is(DeviceType::Network));
+            cards.extend(of_type.map(|device| device.slot));
+        }
+        cards
+    }
+
+    /// The disks, in the order of their addresses; `None` for one that cannot be driven.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = Option<BlockDevice>> {
+        let open = |transport| VirtIOBlk::new(transport).ok().map(BlockDevice);
+        self.of_type(DeviceType::Block)
+            .map(move |transport| transport.and_then(open))
+    }
+
+    /// Fills `buffer` from a virtio entropy source; whether there is one that does.
+    pub(crate) fn entropy(&self, buffer: &mut [u8]) -> bool {
+        self.of_type(DeviceType::EntropySource)
+            .flatten()
+            .any(|transport| {
+                let Ok(mut source) = VirtIORng::<Identity, _>::new(transport) else {
+                    return false;
+                };
+                let mut done = 0;
+                // A source may give less than it was asked for, but not nothing.
+                while done < buffer.len() {
+                    match source.request_entropy(&mut buffer[done..]) {
+                        Ok(length @ 1..) => done += length.min(buffer.len() - done),
+                        _ => return false,
+                    }
+                }
+                true
+            })
+    }
+
+    /// The devices of one type, ready to be driven.
+    fn of_type(&self, wanted: DeviceType) -> impl Iterator<Item = Option<SomeTransport<'static>>> {
+        let (on_pci, mapped) = match self {
+            Self::Pci => (Some(pci::devices(wanted)), None),
+            Self::Mapped(devices) => (None, Some(devices.clone())),
+        };
+        let on_pci = on_pci
+            .into_iter()
+            .flatten()
+            .map(|transport| transport.map(SomeTransport::from));
+        let mapped = mapped
+            .into_iter()
+            .flatten()
+            .filter(move |device| device.is(wanted))
+            .map(|device| device.transport().map(SomeTransport::from));
+        on_pci.chain(mapped)
+    }
 }
