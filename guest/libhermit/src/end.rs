@@ -21,8 +21,12 @@ use crate::port::{Uart, debug_exit};
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_sys_exit(status: i32) -> ! {
     // Eight bits, as a Unix parent would see.
-    let code = status as u8;
-    finish(code, || write_end(&mut Uart::control(), Reason::Exit, code, ""))
+    with_code(Reason::Exit, status as u8)
+}
+
+/// Ends the guest with a code, without a word on the console.
+pub(crate) fn with_code(reason: Reason, code: u8) -> ! {
+    finish(code, || write_end(&mut Uart::control(), reason, code, ""))
 }
 
 /// `abort` of std.

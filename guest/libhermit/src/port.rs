@@ -12,6 +12,8 @@ use hermitage_boot::{CONSOLE_PORT, CONTROL_PORT, DEBUG_EXIT_PORT};
 /// ever, since an end must come even where nobody drains the port.
 const ATTEMPTS: usize = 100_000;
 
+const LINE_STATUS: u16 = 5;
+
 /// A 16550 UART that the loader has set up. Where there is none, all its registers read as ones, which means that
 /// it always takes a byte.
 pub(crate) struct Uart(u16);
@@ -27,8 +29,27 @@ impl Uart {
         Self(CONTROL_PORT)
     }
 
+    /// Lets it interrupt when bytes come.
+    pub(crate) fn interrupt_when_received(&self) {
+        const INTERRUPT_ENABLE: u16 = 1;
+        const RECEIVED: u8 = 1 << 0;
+        const MODEM_CONTROL: u16 = 4;
+        /// Data terminal ready, request to send, and the output that connects the interrupt on a PC.
+        const READY: u8 = 0x0b;
+        write(self.0 + MODEM_CONTROL, READY);
+        write(self.0 + INTERRUPT_ENABLE, RECEIVED);
+    }
+
+    /// The next byte that came, if one did.
+    pub(crate) fn receive(&self) -> Option<u8> {
+        const DATA_READY: u8 = 1 << 0;
+        /// What a read of a port without a device gives.
+        const NOTHING: u8 = 0xff;
+        let status = read(self.0 + LINE_STATUS);
+        (status != NOTHING && status & DATA_READY != 0).then(|| read(self.0))
+    }
+
     fn send(&self, byte: u8) {
-        const LINE_STATUS: u16 = 5;
         const TRANSMITTER_EMPTY: u8 = 1 << 5;
         for _ in 0..ATTEMPTS {
             if read(self.0 + LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
@@ -55,13 +76,13 @@ pub(crate) fn debug_exit(code: u8) {
 
 fn read(port: u16) -> u8 {
     let value: u8;
-    // SAFETY: only line status registers are read here, which touches no memory and changes nothing that the
-    // kernel's driver relies on.
+    // SAFETY: only line status registers, and what the control channel received, are read here, which touches no memory
+    // and changes nothing that the kernel's driver relies on: its port is the other one.
     unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
     value
 }
 
 fn write(port: u16, value: u8) {
-    // SAFETY: only transmit registers and the exit device are written here, which touches no memory.
+    // SAFETY: only registers of the serial ports and the exit device are written here, which touches no memory.
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
 }

@@ -34,6 +34,8 @@ enum Error {
     Settings(#[from] SettingsError),
     #[error("cannot listen on port {port}: {source}")]
     Listen { port: u16, source: io::Error },
+    #[error("cannot wait for a request to stop: {0}")]
+    Stop(#[source] io::Error),
     #[error("stopped serving: {0}")]
     Serve(#[source] io::Error),
 }
@@ -43,6 +45,7 @@ impl Error {
         match self {
             Self::Usage(_) => 64,
             Self::Listen { .. } => 69,
+            Self::Stop(_) => 71,
             Self::Serve(_) => 74,
             Self::Settings(_) => 78,
         }
@@ -70,6 +73,13 @@ fn run() -> Result<(), Error> {
     // Port 0 takes a free one, and the line says which.
     let port = listener.local_addr().map_err(listen)?.port();
     print_line(&format!("server is listening on {port}"));
+
+    // Whatever is acknowledged is answered in one piece, and nothing is kept: there is nothing to finish.
+    hermitage_runtime::on_stop(|| {
+        print_line("server is stopped");
+        std::process::exit(0)
+    })
+    .map_err(Error::Stop)?;
 
     let store = Store::default();
     for (key, value) in settings::presets(|name| std::env::var_os(name)) {
