@@ -4,6 +4,7 @@
 //! them alike; the first round warms caches up and does not count. Ratios to Linux travel between machines,
 //! milliseconds do not.
 
+use std::array;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use hermitage_boot::Record;
 use hermitage_boot::control::mark;
 use launcher::qemu::Qemu;
-use launcher::{AcceleratorChoice, Entry, Forward, InstanceName, Memory, RunRequest};
+use launcher::{AcceleratorChoice, Entry, Forward, InstanceName, MachineType, Memory, RunRequest};
 use serde::Serialize;
 
 use super::linux::{self, Linux};
@@ -60,16 +61,25 @@ pub(super) struct Args {
 /// What boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
-    Ours(Entry),
+    Ours(MachineType, Entry),
     Linux(linux::Machine),
 }
 
-const SUBJECTS: [(Subject, &str); 4] = [
-    (Subject::Ours(Entry::Disk), "kv, from the disk"),
-    (Subject::Ours(Entry::Direct), "kv, direct"),
+const SUBJECTS: [(Subject, &str); 6] = [
+    (
+        Subject::Ours(MachineType::Pc, Entry::Disk),
+        "kv, pc, from the disk",
+    ),
+    (Subject::Ours(MachineType::Pc, Entry::Direct), "kv, pc"),
+    (Subject::Ours(MachineType::Q35, Entry::Direct), "kv, q35"),
+    (Subject::Ours(MachineType::Microvm, Entry::Direct), "kv, microvm"),
     (Subject::Linux(linux::Machine::Pc), "Linux, pc"),
     (Subject::Linux(linux::Machine::Microvm), "Linux, microvm"),
 ];
+
+/// Where the yardsticks are in [`SUBJECTS`].
+const LINUX_PC: usize = SUBJECTS.len() - 2;
+const LINUX_MICROVM: usize = SUBJECTS.len() - 1;
 
 /// What the time of our boot is spent on, in order.
 const PHASES: [&str; 6] = [
@@ -138,7 +148,7 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
                 (Some(_), _) => {}
                 // The yardstick may not work on every machine; the median is of what there is.
                 (None, Subject::Linux(_)) => printer.note(&format!("{name} did not answer; left out")),
-                (None, Subject::Ours(_)) => {
+                (None, Subject::Ours(..)) => {
                     return Err(Failure::Failed(format!("{name} did not answer in {DEADLINE:?}")));
                 }
             }
@@ -162,11 +172,11 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             median_ms: medians[index],
             min_ms,
             max_ms,
-            of_linux_pc: medians[index] / medians[2],
-            of_linux_microvm: medians[index] / medians[3],
+            of_linux_pc: medians[index] / medians[LINUX_PC],
+            of_linux_microvm: medians[index] / medians[LINUX_MICROVM],
             smallest_memory_mb,
             bytes_on_disk: match subject {
-                Subject::Ours(_) => image.bytes,
+                Subject::Ours(..) => image.bytes,
                 Subject::Linux(_) => bench.linux.size(),
             },
             phases_ms: phases(&boots[index]),
@@ -190,7 +200,7 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
 
 fn memory_of(subject: Subject) -> u32 {
     match subject {
-        Subject::Ours(_) => OUR_MEMORY,
+        Subject::Ours(..) => OUR_MEMORY,
         Subject::Linux(_) => LINUX_MEMORY,
     }
 }
@@ -227,7 +237,7 @@ impl Bench {
     /// Boots a subject; `None` if it does not answer in time, or ends.
     fn boot(&self, subject: Subject, megabytes: u32, deadline: Duration) -> Result<Option<Boot>, Failure> {
         match subject {
-            Subject::Ours(entry) => self.boot_ours(entry, megabytes, deadline),
+            Subject::Ours(machine, entry) => self.boot_ours(machine, entry, megabytes, deadline),
             Subject::Linux(machine) => {
                 let answer = self.linux.first_answer(
                     &self.qemu.program,
@@ -241,12 +251,19 @@ impl Bench {
         }
     }
 
-    fn boot_ours(&self, entry: Entry, megabytes: u32, deadline: Duration) -> Result<Option<Boot>, Failure> {
+    fn boot_ours(
+        &self,
+        machine: MachineType,
+        entry: Entry,
+        megabytes: u32,
+        deadline: Duration,
+    ) -> Result<Option<Boot>, Failure> {
         let failed = |error: launcher::units::ParseError| Failure::Failed(error.to_string());
         let name: InstanceName = format!("bench-{}", std::process::id()).parse().map_err(failed)?;
         let memory: Memory = format!("{megabytes}M").parse().map_err(failed)?;
         let request = RunRequest {
             memory,
+            machine,
             entry,
             // Linux is measured under TCG: with KVM here the ratios would mean nothing.
             accelerator: AcceleratorChoice::Tcg,
@@ -337,20 +354,19 @@ impl Report {
                 format!("{:.2}", row.bytes_on_disk as f64 / 1e6),
             ]);
         }
-        let ours: Vec<_> = self.rows.iter().filter(|row| !row.phases_ms.is_empty()).collect();
-        let mut phases = Table::new([
-            ("phase, median ms", Align::Left),
-            ("from the disk", Align::Right),
-            ("direct", Align::Right),
-        ]);
-        if let [disk, direct] = ours.as_slice() {
-            for (one, other) in disk.phases_ms.iter().zip(&direct.phases_ms) {
-                phases.row([
-                    one.0.to_owned(),
-                    format!("{:.1}", one.1),
-                    format!("{:.1}", other.1),
-                ]);
-            }
+        // One column for each of ours, which come first.
+        let mut phases = Table::new(array::from_fn::<_, { 1 + LINUX_PC }, _>(|column| match column {
+            0 => ("phase, median ms", Align::Left),
+            _ => (SUBJECTS[column - 1].1, Align::Right),
+        }));
+        for (phase, name) in PHASES.iter().enumerate() {
+            phases.row(array::from_fn(|column| match column {
+                0 => (*name).to_owned(),
+                _ => {
+                    let time = self.rows[column - 1].phases_ms.get(phase);
+                    time.map_or("-".to_owned(), |time| format!("{:.1}", time.1))
+                }
+            }));
         }
         format!(
             "{table}\n{phases}\n{} rounds, QEMU {}, {}, 1 vCPU; {}\nkv: {:.2} MB of ELF\n",
