@@ -96,4 +96,8 @@ pub(crate) enum Command {
     Check(commands::check::Args),
     /// Measure, and print a table
     Bench(commands::bench::Args),
+    /// Send pictures to the example application
+    Upload(commands::upload::Args),
+    /// Fetch the example application's results
+    Download(commands::download::Args),
 }

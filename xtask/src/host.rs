@@ -31,7 +31,7 @@ pub(crate) const QEMU: Tool = Tool {
 const QEMU_UTILS: &str = "qemu-utils";
 
 /// All tools. Only QEMU is needed to run an image; the others judge, in tests, what we write.
-pub(crate) const TOOLS: [Tool; 5] = [
+pub(crate) const TOOLS: [Tool; 8] = [
     QEMU,
     Tool {
         program: "qemu-img",
@@ -52,6 +52,21 @@ pub(crate) const TOOLS: [Tool; 5] = [
         program: "sgdisk",
         package: "gdisk",
         purpose: "judges partition tables in tests",
+    },
+    Tool {
+        program: "convert",
+        package: "imagemagick",
+        purpose: "judges pictures in tests",
+    },
+    Tool {
+        program: "chromium",
+        package: "chromium",
+        purpose: "looks at the page in tests",
+    },
+    Tool {
+        program: "chromedriver",
+        package: "chromium-driver",
+        purpose: "moves the browser in tests",
     },
 ];
 
@@ -135,8 +150,13 @@ pub(crate) fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
 /// The version that a program tells, or why it tells none. Its word counts, whatever its exit status:
 /// `mkfs.erofs` 1.5 tells its version and exits with 1.
 pub(crate) fn version(program: &Path) -> Result<String, String> {
+    // What `-V` is to the others would start a browser.
+    let option = match program.file_name().and_then(OsStr::to_str) {
+        Some("chromium" | "chromedriver") => "--version",
+        _ => "-V",
+    };
     let output = Command::new(program)
-        .arg("-V")
+        .arg(option)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
@@ -144,7 +164,7 @@ pub(crate) fn version(program: &Path) -> Result<String, String> {
     let number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
     match text.split_whitespace().find(number) {
         Some(word) => Ok(word.to_owned()),
-        None => Err(format!("`-V` tells no version, {}", output.status)),
+        None => Err(format!("`{option}` tells no version, {}", output.status)),
     }
 }
 
@@ -330,7 +350,15 @@ mod tests {
         let programs: Vec<_> = missing.iter().map(|tool| tool.program).collect();
         assert_eq!(
             programs,
-            ["qemu-system-x86_64", "fsck.erofs", "mkfs.erofs", "sgdisk"]
+            [
+                "qemu-system-x86_64",
+                "fsck.erofs",
+                "mkfs.erofs",
+                "sgdisk",
+                "convert",
+                "chromium",
+                "chromedriver"
+            ]
         );
     }
 
@@ -354,7 +382,7 @@ mod tests {
     #[test]
     fn names_each_package_once_in_the_line_to_type() {
         let error = HostError::Missing {
-            tools: TOOLS[1..].to_vec(),
+            tools: TOOLS[1..5].to_vec(),
             apt: true,
         };
         assert_eq!(

@@ -5,10 +5,12 @@ pub(crate) mod check;
 pub(crate) mod compose;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod download;
 pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod run;
 pub(crate) mod test;
+pub(crate) mod upload;
 
 use std::process::ExitCode;
 
@@ -40,5 +42,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
         Command::Test(args) => test::run(&args, printer),
         Command::Check(args) => check::run(&args, printer),
         Command::Bench(args) => bench::run(&args, printer),
+        Command::Upload(args) => upload::run(&args, printer),
+        Command::Download(args) => download::run(&args, printer),
     }
 }
