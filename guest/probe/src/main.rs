@@ -1,6 +1,7 @@
 //! A guest program for the tests in virtual machines: `probe <property> [argument...]` shows one property, on the
 //! console and by the guest's end. Start at [`main`]; what a property shows stands beside its name.
 
+mod machine;
 mod tcp;
 
 use std::collections::hash_map::RandomState;
@@ -50,6 +51,16 @@ fn main() {
         b"answer-all" => tcp::answer_all(),
         // Sends a word, finishes sending, and prints what it receives after that.
         b"half-close" => tcp::half_close(),
+        // Waits until it is asked to stop, and ends with 7.
+        b"wait-stop" => machine::wait_stop(),
+        // Keeps a core busy for ever, and knows nothing of requests.
+        b"spin" => machine::spin(),
+        // The same work by one thread, and by two at once: microseconds of each.
+        b"compute" => machine::compute(),
+        // A thread of a core is woken while another one there only gives way.
+        b"give-way" => machine::give_way(),
+        // After as many polls as given a reader of an eventfd waits, until 3 is written to it.
+        b"eventfd" => machine::eventfd(number(0)),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

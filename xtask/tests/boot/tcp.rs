@@ -13,7 +13,7 @@ use super::{DEADLINE, image, request, seen};
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A probe that listens.
-struct Listening {
+pub(super) struct Listening {
     machine: Machine,
     address: SocketAddrV4,
     _root: tempfile::TempDir,
@@ -21,10 +21,14 @@ struct Listening {
 
 impl Listening {
     fn boot(command: &str) -> Self {
+        Self::start(request(image(), Entry::Direct, command))
+    }
+
+    pub(super) fn start(request: RunRequest) -> Self {
         let request = RunRequest {
             forwards: vec![Forward::tcp_from_any_port(9000)],
             trace: true,
-            ..request(image(), Entry::Direct, command)
+            ..request
         };
         let root = tempfile::tempdir().unwrap();
         let machine = launcher::plan(&request)
@@ -40,7 +44,7 @@ impl Listening {
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(super) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(ANSWER_DEADLINE)).unwrap();
         stream
