@@ -19,7 +19,7 @@ use hermitage_disk::qcow2::Qcow2;
 
 use crate::cache::{CacheError, Lock, Staged};
 use crate::event::{Event, Observer, Outcome, Stage};
-use crate::gather::{GatherError, gather};
+use crate::gather::{GatherError, gather, has_role};
 use crate::image::{Boot, DiskPlan, ImageError, LoaderArtifacts};
 use crate::index::Index;
 use crate::resolve::Resolution;
@@ -144,6 +144,14 @@ fn compose_on<D: BlockDevice>(
     observer.event(&started(Stage::Tree));
     let gathered = SystemTime::now();
     let tree = &gather(request.resolution.packages(), request.binaries)?;
+    for (set, config) in request.resolution.sets() {
+        let role = config.role().unwrap_or_default();
+        if !has_role(tree, role) {
+            let role = String::from_utf8_lossy(role);
+            let note = format!("warning: the boot set `{set}` starts `{role}`, which `{name}` does not have");
+            observer.event(&Event::Note(note));
+        }
+    }
     observer.event(&finished(Stage::Tree));
 
     observer.event(&started(Stage::Image));

@@ -8,7 +8,7 @@
 //! - [`toolchain`]: the Rust 1.85.0 that compiles guests, found or provided on first use;
 //! - [`libhermit`] (from the source that [`kernel`] prepares), [`loader`], [`service`]: the compile stages, each made
 //!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
-//! - [`gather`], [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
+//! - [`gather`], [`ignore`], [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
 //! - [`update`]: changes an image that is there, with the help of an index beside it;
 //! - [`images`]: removes and renames images, with what lies beside them;
 //! - [`inspect`]: composed images, looked at without booting;
@@ -23,6 +23,7 @@ mod digest;
 pub mod environment;
 pub mod event;
 pub mod gather;
+pub mod ignore;
 pub mod image;
 pub mod images;
 mod index;

@@ -1,6 +1,6 @@
 //! What a package is: `package.yaml`, checked. `docs/manifest.md` tells of it.
 //!
-//! [`Manifest::read`] turns the file into a raw manifest, in which every value has its place (`fields`, `raw`), and
+//! [`Manifest::read`] turns the file into a raw manifest, in which every value has its place (`fields`, `keys`, `raw`), and
 //! that into a [`Manifest`], which is always valid (`check`, `values`). What is wrong is shown with its line and a
 //! caret (`error`); what may be wrong is a warning in the same form. Capstan's folders, with a `meta/package.yaml` and
 //! a `meta/run.yaml`, are read as they are.
@@ -11,6 +11,8 @@
 mod check;
 mod error;
 mod fields;
+mod keys;
+mod pattern;
 mod raw;
 mod values;
 mod version;
@@ -23,6 +25,8 @@ use std::path::{Path, PathBuf};
 use crate::tree::ImagePath;
 
 pub use error::{Diagnostic, ManifestError, Place};
+pub use keys::schema;
+pub(crate) use pattern::Source;
 pub use version::{PackageName, Requirement, Version};
 
 /// Most bytes of a manifest: a real one has a few hundred, and it is read into memory.

@@ -1,8 +1,11 @@
 //! What a user may have meant by a word that is not known.
 
-/// How alike two words must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other: one letter wrong or
-/// two swapped in a short word.
+/// How alike two words must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other.
 const ALIKE: f64 = 0.8;
+
+/// The shortest word for which one letter that is wrong, missing or swapped with the next is a slip, whatever
+/// Jaro-Winkler says: it sees nothing in common between `lbi` and `lib` but a letter.
+const SHORTEST: usize = 3;
 
 /// Most names that are listed; whoever has more looks them up elsewhere.
 const MAX_LISTED: usize = 20;
@@ -10,7 +13,11 @@ const MAX_LISTED: usize = 20;
 /// "did you mean", if one of `known` is like `word`.
 #[must_use]
 pub fn did_you_mean<S: AsRef<str>>(word: &str, known: &[S]) -> Option<String> {
-    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate);
+    let likeness = |candidate: &str| {
+        let is_slip = word.chars().count() >= SHORTEST && strsim::osa_distance(word, candidate) == 1;
+        let likeness = strsim::jaro_winkler(word, candidate);
+        if is_slip { likeness.max(ALIKE) } else { likeness }
+    };
     let known = known.iter().map(AsRef::as_ref);
     let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= ALIKE).then(|| format!("did you mean `{best}`?"))
@@ -45,6 +52,10 @@ mod tests {
         assert_eq!(
             suggest("vresion", &["title", "version"]).as_deref(),
             Some("did you mean `version`?")
+        );
+        assert_eq!(
+            suggest("lbi", &["app", "lib"]).as_deref(),
+            Some("did you mean `lib`?")
         );
         assert_eq!(suggest("kw", &["kv"]).as_deref(), Some("known are `kv`"));
         assert_eq!(

@@ -218,6 +218,12 @@ impl Tree {
         self.nodes.iter()
     }
 
+    /// What lies at a path.
+    #[must_use]
+    pub fn get(&self, path: &ImagePath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
     /// How many regular files it has.
     #[must_use]
     pub fn files(&self) -> usize {

@@ -289,3 +289,190 @@ fn any_bytes_are_a_manifest_or_a_mistake() {
         }
     }
 }
+
+#[test]
+fn the_whole_of_a_manifest_with_packages_is_read() {
+    let manifest = good(
+        "version: 1.2
+require: [lib, 'other@>=1, <3', third@1.2]
+files:
+  - { source: 'a/**/*.png', destination: /, override: true }
+  - { source: b, destination: b }
+config_set:
+  own: { base: 'lib:start' }
+",
+    );
+    let require: Vec<_> = manifest.require.iter().map(ToString::to_string).collect();
+    assert_eq!(require, ["lib", "other@>=1, <3", "third@^1.2"]);
+    let overrides: Vec<_> = manifest.files.iter().map(|rule| rule.overrides).collect();
+    assert_eq!(overrides, [true, false]);
+    assert_eq!(manifest.files[0].destination, None);
+    let base = manifest.sets["own"].base.as_ref().unwrap();
+    assert_eq!((base.package.as_str(), &*base.set), ("lib", "start"));
+    let manifest = good("override: true\nrequire:\nenv:\nfiles: [{ source: b, destination: b }]\n");
+    assert!(manifest.files[0].overrides);
+}
+
+#[test]
+fn each_mistake_about_packages_and_boot_sets_is_shown() {
+    let cases = [
+        (
+            "require: [lib, 'lib@^1']\n",
+            "`lib` is required twice, first on line 4
+ --> p/package.yaml:4:16
+  |
+4 | require: [lib, 'lib@^1']
+  |                ^^^^^^^^
+hint: write one range with a comma, like `name@>=1, <3`",
+        ),
+        (
+            "require:\n  - lib@^x\n",
+            "`lib@^x` names no range of versions: unexpected character 'x' while parsing major version number
+ --> p/package.yaml:5:5
+  |
+5 |   - lib@^x
+  |     ^^^^^^
+hint: write it like `name@^1.2`, `name@>=1, <3` or `name@=1.0.2`",
+        ),
+        (
+            "require: [a/b]\n",
+            "`a/b` is no name
+ --> p/package.yaml:4:11
+  |
+4 | require: [a/b]
+  |           ^^^
+hint: a name has at most 64 letters, digits, `-`, `_` or `.`, and starts with a letter or a digit",
+        ),
+        (
+            "config_set:\n  a: { bootcmd: x }\n  b: { bootcmd: y }\n  a: { bootcmd: z }\n",
+            "`a` is there twice, first on line 5
+ --> p/package.yaml:7:3
+  |
+7 |   a: { bootcmd: z }
+  |   ^",
+        ),
+        (
+            "config_set:\n  a: { env: { B: 1 } }\n",
+            "a boot set needs `bootcmd` or `base`
+ --> p/package.yaml:5:8
+  |
+5 |   a: { env: { B: 1 } }
+  |        ^",
+        ),
+        (
+            "config_set: { a: { base: lib } }\n",
+            "`lib` names no boot set of a package
+ --> p/package.yaml:4:26
+  |
+4 | config_set: { a: { base: lib } }
+  |                          ^^^
+hint: write it like `package:set`",
+        ),
+        (
+            "config_set: { 'a:b': { bootcmd: x } }\n",
+            "`a:b` is no name of a boot set
+ --> p/package.yaml:4:15
+  |
+4 | config_set: { 'a:b': { bootcmd: x } }
+  |               ^^^^^
+hint: a name has at most 64 bytes, and no `:`",
+        ),
+        (
+            "files: [{ source: 'a[', destination: b }]\n",
+            "`a[` is no pattern: unclosed character class; missing ']'
+ --> p/package.yaml:4:19
+  |
+4 | files: [{ source: 'a[', destination: b }]
+  |                   ^^^^",
+        ),
+        (
+            "override: yes\n",
+            "`yes` is neither `true` nor `false`
+ --> p/package.yaml:4:11
+  |
+4 | override: yes
+  |           ^^^",
+        ),
+    ];
+    for (rest, expected) in cases {
+        assert_eq!(shown(&format!("{HEAD}{rest}")), expected);
+    }
+}
+
+#[test]
+fn a_version_that_cannot_be_compared_is_a_warning() {
+    let manifest = good("version: trunk\n");
+    assert_eq!(manifest.version, None);
+    assert_eq!(
+        manifest.warnings[0].message,
+        "`trunk` is no version that can be compared"
+    );
+}
+
+fn capstan(package: &str, run: &str) -> Result<Manifest, ManifestError> {
+    let manifest = Manifest::parse(Path::new("p/meta/package.yaml"), format!("{HEAD}{package}"))?;
+    manifest.with_run(Path::new("p/meta/run.yaml"), run.to_owned())
+}
+
+#[test]
+fn a_run_yaml_is_read_and_its_mistakes_are_shown() {
+    let sets = "config_set:\n  a: { bootcmd: /app }\n";
+    let manifest = capstan(
+        "",
+        &format!("runtime: node\n{sets}config_set_default: a\nmain: x\n"),
+    )
+    .unwrap();
+    assert_eq!(manifest.folder, Path::new("p"));
+    assert_eq!(manifest.default_set.as_deref(), Some("a"));
+    let warnings: Vec<_> = manifest.warnings.iter().map(|found| &*found.message).collect();
+    assert_eq!(
+        warnings,
+        [
+            "unknown key `main` in a `run.yaml`",
+            "the runtime `node` is not taken, only `native`"
+        ]
+    );
+    let shown = |package: &str, run: &str| capstan(package, run).unwrap_err().to_string();
+    assert_eq!(
+        shown(
+            "",
+            &format!("{sets}  b: {{ bootcmd: x }}\n  a: {{ bootcmd: y }}\n")
+        ),
+        "`a` is there twice, first on line 2
+ --> p/meta/run.yaml:4:3
+  |
+4 |   a: { bootcmd: y }
+  |   ^"
+    );
+    assert!(
+        shown(sets, sets).starts_with("there are boot sets in `package.yaml`, too\n --> p/meta/run.yaml:2:3")
+    );
+    assert!(shown("", "config_set_default: b\n").starts_with("no `config_set` is named `b`\n"));
+}
+
+#[test]
+fn depth_and_size_are_bounded() {
+    for deep in ["- ", "-\t", "- - ? ", "[", "{a: ", "a:\n "] {
+        let _ = parse(&deep.repeat(50_000));
+    }
+    let text = shown(&format!("{HEAD}files:\n  {}a\n", "- ".repeat(17)));
+    assert!(
+        text.starts_with("lists are nested too deeply\n --> p/package.yaml:5:1\n"),
+        "{text}"
+    );
+    let large = "#".repeat((256 << 10) + 1);
+    assert!(matches!(parse(&large), Err(ManifestError::TooLarge { .. })));
+}
+
+#[test]
+fn the_schema_in_docs_is_that_of_the_reader() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/package.schema.json");
+    let schema = serde_json::to_string_pretty(&builder::manifest::schema()).unwrap() + "\n";
+    if std::env::var_os("HERMITAGE_BLESS").is_some() {
+        std::fs::write(&path, &schema).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == schema,
+        "docs/package.schema.json is stale: HERMITAGE_BLESS=1 writes it"
+    );
+}

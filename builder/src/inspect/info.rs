@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hermitage_boot::BootConfig;
+use hermitage_boot::{BootConfig, BootSets, sets};
 use hermitage_disk::layout::{BOOT_CONFIG, LOADER, ROOT};
 use hermitage_disk::table::Table;
 use hermitage_erofs::format::{Kind, Superblock};
@@ -57,6 +57,8 @@ pub struct Info {
     pub bytes: u64,
     /// The command and environment that it is started with, unless another is asked for.
     pub default: Option<BootConfig>,
+    /// The commands that it has by name.
+    pub sets: BootSets,
     /// Where its parts lie.
     pub partitions: Vec<PartitionInfo>,
     /// The superblock of its file system.
@@ -121,6 +123,7 @@ pub fn info(image: &Opened) -> Result<Info, InspectError> {
         disk_size: disk.device().size(),
         bytes: metadata.blocks() * 512,
         default: disk.boot_config()?,
+        sets: disk.boot_sets()?,
         partitions: partitions.collect(),
         superblock: files.superblock().clone(),
         content: content(image, &files)?,
@@ -151,16 +154,16 @@ pub(super) fn is_program(path: &[u8]) -> bool {
         .is_some_and(|name| !name.contains(&b'/'))
 }
 
-/// Digest of the loader, the boot configuration, and every path with what lies there.
+/// Digest of the loader, the boot configuration and sets, and every path with what lies there.
 fn digest(image: &Opened, files: &Files<'_>) -> Result<String, InspectError> {
     let mut digest = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         digest.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
     };
     part(&image.image.loader()?);
-    let default = image.image.boot_config()?.map(|config| config.encode());
-    let default = default.transpose().map_err(hermitage_disk::Error::from)?;
-    part(&default.unwrap_or_default());
+    let (default, sets) = (image.image.boot_config()?, image.image.boot_sets()?);
+    let boot = sets::encode(default.as_ref(), &sets).map_err(hermitage_disk::Error::from)?;
+    part(&boot);
     for found in image.walk(files, b"/")? {
         let found = found.map_err(|broken| image.unreadable(&broken.path)(broken.error))?;
         let raw = found.inode.raw();

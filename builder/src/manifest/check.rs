@@ -134,7 +134,7 @@ fn services(source: &Source, raw: Vec<RawService>) -> Result<Vec<Service>, Manif
 fn file_rule(source: &Source, raw: RawFileRule, overrides: bool) -> Result<FileRule, ManifestError> {
     let mode = raw.mode.map(|text| values::mode(source, &text)).transpose()?;
     Ok(FileRule {
-        source: inside(source, &raw.source)?,
+        source: values::file_source(source, &raw.source)?,
         destination: values::destination(source, &raw.destination)?,
         mode,
         overrides: overrides || values::flag(source, raw.r#override.as_ref())?,

@@ -67,6 +67,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// A whole line of a file.
+    pub(crate) fn of_line(path: &Path, text: &str, line: usize) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+            column: 1,
+            width: usize::MAX,
+            text: text.into(),
+        }
+    }
+
     /// The line's text.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -99,8 +110,14 @@ impl fmt::Display for Place {
             .take(column.saturating_sub(1))
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
+        // A quoted word starts with its quote.
+        let quotes = match text.chars().nth(column.saturating_sub(1)) {
+            Some('\'' | '"') => 2,
+            _ => 0,
+        };
         let width = self
             .width
+            .saturating_add(quotes)
             .min((text.chars().count() + 1).saturating_sub(column))
             .max(1);
         writeln!(f, "{margin}--> {path}:{line}:{column}")?;

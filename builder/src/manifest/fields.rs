@@ -7,6 +7,7 @@ use marked_yaml::types::{MarkedMappingNode, MarkedScalarNode, Node};
 use marked_yaml::{LoaderOptions, Span};
 
 use super::error::{ManifestError, Source};
+use super::keys::Mapping;
 use crate::suggest::suggest;
 
 /// Most lists that start on one line, each in the one before it (`- - - a`). A manifest needs one; trees are taken
@@ -36,21 +37,19 @@ pub(super) type Pairs<T = Text> = Vec<(Text, T)>;
 /// The mapping that a file is.
 pub(super) fn root(source: &Source) -> Result<Node, ManifestError> {
     let lists = |line: &str| {
-        line.bytes()
-            .take_while(|byte| b"- \t".contains(byte))
-            .filter(|byte| *byte == b'-')
-            .count()
+        let start = line.split(|c: char| !"- \t".contains(c)).next();
+        start.map_or(0, |start| {
+            start.split([' ', '\t']).filter(|word| *word == "-").count()
+        })
     };
-    // `---` and longer rules are text, or start a document.
-    let nested = |line: &str| lists(line) > MAX_LISTS && line.contains("- -");
-    if let Some(line) = source.text().lines().position(nested) {
+    if let Some(line) = source.text().lines().position(|line| lists(line) > MAX_LISTS) {
         return Err(source.wrong_line(line + 1, "lists are nested too deeply"));
     }
     let options = LoaderOptions::default().error_on_duplicate_keys(true);
     marked_yaml::parse_yaml_with_options(0, source.text(), options).map_err(|error| source.syntax(&error))
 }
 
-/// A mapping. Keys that are none of `known` have been warned of.
+/// A mapping. Unknown keys have been warned of.
 pub(super) struct Fields<'a> {
     source: &'a Source,
     node: &'a MarkedMappingNode,
@@ -58,12 +57,8 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(
-        source: &'a Source,
-        node: &'a Node,
-        what: &'static str,
-        known: &[&str],
-    ) -> Result<Self, ManifestError> {
+    pub(super) fn new(source: &'a Source, node: &'a Node, mapping: &Mapping) -> Result<Self, ManifestError> {
+        let (what, known) = (mapping.what, mapping.names());
         let Node::Mapping(node) = node else {
             return Err(source.wrong(
                 node.span(),
@@ -73,7 +68,7 @@ impl<'a> Fields<'a> {
         for key in node.keys().filter(|key| !known.contains(&key.as_str())) {
             let word = Text::of(key);
             let message = format!("unknown key `{}` in {what}", word.value);
-            source.warn(&word, message, suggest(&word.value, known));
+            source.warn(&word, message, suggest(&word.value, &known));
         }
         Ok(Self { source, node, what })
     }

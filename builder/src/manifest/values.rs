@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::{ManifestError, Source};
 use super::fields::{Pairs, Text};
+use super::pattern;
 use super::version::{PackageName, Requirement, Version};
 use crate::tree::ImagePath;
 
@@ -77,6 +78,17 @@ pub(super) fn inside(source: &Source, text: &Text) -> Result<PathBuf, ManifestEr
         .components()
         .filter(|part| *part != Component::CurDir)
         .collect())
+}
+
+/// A path or a pattern of paths that stay in the folder which it starts from.
+pub(super) fn file_source(source: &Source, text: &Text) -> Result<PathBuf, ManifestError> {
+    let path = inside(source, text)?;
+    match pattern::Source::new(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => {
+            Err(source.wrong_word(text, format!("`{}` is no pattern: {}", text.value, error.kind())))
+        }
+    }
 }
 
 /// A path in the image; `None` for its root.

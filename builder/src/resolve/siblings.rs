@@ -23,7 +23,11 @@ impl Siblings {
     /// The packages beside the one whose folder is given.
     #[must_use]
     pub fn of(package: &Path) -> Self {
-        Self::new(package.join(".."))
+        match package.parent() {
+            Some(above) if package.file_name().is_some() => Self::new(above),
+            // `.`, or a path that ends with `..`
+            _ => Self::new(package.join("..")),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! How facts about images are shown, as text and as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -100,9 +101,17 @@ pub(crate) struct Info<'a> {
     /// `null` if the image has no default.
     command: Option<Vec<String>>,
     environment: Vec<String>,
+    boot_sets: BTreeMap<String, BootSet>,
     partitions: Vec<Partition>,
     file_system: FileSystem,
     digest: &'a str,
+}
+
+/// A command that the image has by name.
+#[derive(serde::Serialize)]
+struct BootSet {
+    command: Vec<String>,
+    environment: Vec<String>,
 }
 
 #[derive(serde::Serialize)]
@@ -146,6 +155,17 @@ impl<'a> Info<'a> {
             environment: default
                 .map(|default| texts(&default.environment))
                 .unwrap_or_default(),
+            boot_sets: info
+                .sets
+                .iter()
+                .map(|(name, set)| {
+                    let set = BootSet {
+                        command: texts(&set.arguments),
+                        environment: texts(&set.environment),
+                    };
+                    (shown(name.as_bytes()), set)
+                })
+                .collect(),
             partitions: info.partitions.iter().map(partition).collect(),
             file_system: FileSystem {
                 kind: "erofs",
@@ -181,6 +201,10 @@ pub(crate) fn info(name: &str, path: &Path, info: &info::Info) -> String {
     fact("command", command);
     for (index, entry) in facts.environment.into_iter().enumerate() {
         fact(if index == 0 { "environment" } else { "" }, entry);
+    }
+    for (index, (name, set)) in facts.boot_sets.into_iter().enumerate() {
+        let value = format!("{name:<12} {}", shell_words::join(&set.command));
+        fact(if index == 0 { "boot sets" } else { "" }, value);
     }
     for (index, partition) in facts.partitions.iter().enumerate() {
         let Partition {
