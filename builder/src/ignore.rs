@@ -152,14 +152,14 @@ mod tests {
     fn a_line_that_is_no_pattern_is_shown_in_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".hermitageignore");
-        fs::write(&path, "a\nb[\n").unwrap();
+        fs::write(&path, "a\nb[z-a]\n").unwrap();
         let error = Rules::default().enter(folder.path()).unwrap_err();
         let shown = error
             .to_string()
             .replace(&folder.path().display().to_string(), "p");
         assert_eq!(
             shown,
-            "no pattern: unclosed character class; missing ']'\n --> p/.hermitageignore:2:1\n  |\n2 | b[\n  | ^^"
+            "no pattern: invalid range; 'z' > 'a'\n --> p/.hermitageignore:2:1\n  |\n2 | b[z-a]\n  | ^^^^^^"
         );
         fs::write(&path, vec![b'#'; 65_537]).unwrap();
         let error = Rules::default().enter(folder.path()).unwrap_err();
