@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
@@ -37,11 +38,11 @@ impl ImagePath {
     /// # Errors
     /// A path that cannot be in an image.
     pub fn new(path: &[u8]) -> Result<Self, PathError> {
-        let names: Vec<_> = path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-            .collect();
-        if names.is_empty() || names.iter().any(|name| !is_name(name)) {
+        if path.split(is_slash).all(is_name) {
+            return Ok(Self(path.into()));
+        }
+        let names: Vec<_> = path.split(is_slash).filter(|name| !name.is_empty()).collect();
+        if names.is_empty() || !names.iter().all(|name| is_name(name)) {
             return Err(PathError(String::from_utf8_lossy(path).into_owned()));
         }
         Ok(Self(names.join(&b'/').into()))
@@ -63,9 +64,18 @@ impl ImagePath {
 
     /// The folders that it lies in, the outermost first.
     fn folders(&self) -> impl Iterator<Item = &[u8]> {
-        let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let slashes = self.0.iter().enumerate().filter(|(_, byte)| is_slash(byte));
         slashes.map(|(at, _)| &self.0[..at])
     }
+
+    /// The folder that it lies in, if that is not the root.
+    fn folder(&self) -> Option<&[u8]> {
+        self.0.iter().rposition(is_slash).map(|at| &self.0[..at])
+    }
+}
+
+fn is_slash(byte: &u8) -> bool {
+    *byte == b'/'
 }
 
 /// Whether something in an image can have this name.
@@ -163,10 +173,20 @@ pub struct Collision {
 }
 
 /// What an image holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
     nodes: BTreeMap<ImagePath, Node>,
+    /// A folder that is there: the one that the last node was put into, which most often is the next one's, too.
+    folder: Vec<u8>,
 }
+
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        self.nodes == other.nodes
+    }
+}
+
+impl Eq for Tree {}
 
 impl Tree {
     /// Adds a node, and the folders that it lies in where they are missing.
@@ -174,14 +194,17 @@ impl Tree {
     /// # Errors
     /// Something else is there. Two directories at one path are no collision.
     pub fn add(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
-        for folder in path.folders() {
-            let folder = ImagePath(folder.into());
-            let implied = Node {
-                kind: NodeKind::Directory,
-                mode: MODE_EXECUTABLE,
-                origin: node.origin.clone(),
-            };
-            self.put(folder, implied)?;
+        if let Some(folder) = path.folder().filter(|folder| *folder != &self.folder[..]) {
+            for folder in path.folders() {
+                let implied = Node {
+                    kind: NodeKind::Directory,
+                    mode: MODE_EXECUTABLE,
+                    origin: node.origin.clone(),
+                };
+                self.put(ImagePath(folder.into()), implied)?;
+            }
+            self.folder.clear();
+            self.folder.extend_from_slice(folder);
         }
         self.put(path, node)
     }
@@ -199,17 +222,22 @@ impl Tree {
     }
 
     fn put(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
-        match self.nodes.get(&path) {
-            None => {
-                self.nodes.insert(path, node);
+        match self.nodes.entry(path) {
+            Entry::Vacant(place) => {
+                place.insert(node);
                 Ok(())
             }
-            Some(there) if there.kind == NodeKind::Directory && node.kind == NodeKind::Directory => Ok(()),
-            Some(there) => Err(Collision {
-                path,
-                first: there.origin.clone(),
-                second: node.origin,
-            }),
+            Entry::Occupied(there) => {
+                let (path, first) = (there.key(), there.get());
+                if first.kind == NodeKind::Directory && node.kind == NodeKind::Directory {
+                    return Ok(());
+                }
+                Err(Collision {
+                    path: path.clone(),
+                    first: first.origin.clone(),
+                    second: node.origin,
+                })
+            }
         }
     }
 

@@ -240,6 +240,32 @@ fn verify_accepts_an_intact_image_and_names_what_is_damaged() {
         );
     }
 
+    // A bit of a file, of a name and of a link: which file it is, only the index knows.
+    let index = path.with_extension("qcow2.index");
+    let known = fs::read(&index).unwrap();
+    for (place, name) in [
+        (find(b"<html>"), Some("/srv/index.html")),
+        (find(&[b'#'; 800]), Some("/srv/deep/run.sh")),
+        (find(b"/etc/passwd"), Some("/srv/absolute")),
+        (find(b"index.html"), None),
+    ] {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 2;
+        fs::write(&path, &damaged).unwrap();
+        if let Some(name) = name {
+            assert_eq!(
+                verify(&path).problems,
+                [format!("{name}: it is not as it was composed")]
+            );
+        }
+        fs::remove_file(&index).unwrap();
+        assert_eq!(
+            verify(&path).problems,
+            ["root: the files are not as they were composed"]
+        );
+        fs::write(&index, &known).unwrap();
+    }
+
     let mut damaged = whole.clone();
     for place in [find(&[0xee; 64]), boot_config + 25, find(&program[..64]) + 50_000] {
         damaged[place] ^= 0x20;

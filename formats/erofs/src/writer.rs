@@ -31,11 +31,13 @@ mod directory;
 mod output;
 mod pack;
 mod plan;
+mod tree_digest;
 mod update;
 
 pub use base::{Base, Placed};
 pub use content::{Content, Written, write};
 pub use plan::Plan;
+pub use tree_digest::TreeDigest;
 pub use update::{Changes, Durable, Obstacle, Update};
 
 /// Something that bytes can be written to, at any offset: a partition. All of it reads as zeros before.

@@ -181,6 +181,8 @@ impl Base {
                 _ => last = Some(path),
             }
         }
+        // Not even a root is no tree.
+        last?;
         Some(Self { superblock, records })
     }
 

@@ -7,6 +7,7 @@ use super::ahead::{Ahead, Batch, Loaded, is_large};
 use super::base::{Base, Placed};
 use super::output::{Records, Run};
 use super::plan::{Node, Nodes, Plan};
+use super::tree_digest::TreeDigest;
 use super::{Error, ItemKind, WriteAt};
 use crate::format::{BLOCK, INODE_SIZE, Kind, SUPERBLOCK_OFFSET, Superblock};
 
@@ -99,35 +100,13 @@ pub(super) fn superblock(
     }
 }
 
-/// The digest of a tree, from the digests of its files: each field of fixed size, or with its length before it.
+/// The digest of a tree, from the digests of its files.
 pub(super) fn tree_digest(nodes: &[Node<'_>], digests: &[Option<blake3::Hash>]) -> blake3::Hash {
-    let mut digest = blake3::Hasher::new();
-    // The hash of many small pieces takes several times as long as that of a few large ones.
-    let mut bytes = Vec::with_capacity(2 * BLOCK);
-    for (node, data) in nodes.iter().zip(digests) {
-        let item = &node.item;
-        let data = match item.kind {
-            ItemKind::Symlink(target) => Some(blake3::hash(target)),
-            _ => *data,
-        };
-        bytes.push(node.kind().dirent_type());
-        bytes.extend_from_slice(&(item.path.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(item.path);
-        bytes.extend_from_slice(&item.permissions.to_le_bytes());
-        bytes.extend_from_slice(&item.uid.to_le_bytes());
-        bytes.extend_from_slice(&item.gid.to_le_bytes());
-        bytes.extend_from_slice(&item.mtime.to_le_bytes());
-        bytes.extend_from_slice(&item.mtime_nsec.to_le_bytes());
-        if let Some(data) = data {
-            bytes.extend_from_slice(&node.size.to_le_bytes());
-            bytes.extend_from_slice(data.as_bytes());
-        }
-        if bytes.len() >= BLOCK {
-            digest.update(&bytes);
-            bytes.clear();
-        }
+    let mut digest = TreeDigest::default();
+    for (node, content) in nodes.iter().zip(digests) {
+        digest.add(&node.item, *content);
     }
-    digest.update(&bytes).finalize()
+    digest.finish()
 }
 
 struct Writer<'a, W> {

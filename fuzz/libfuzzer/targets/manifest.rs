@@ -1,0 +1,8 @@
+//! The target `manifest` of the library, driven by libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    if let Some(target) = hermitage_fuzz::target("manifest") {
+        (target.check)(input);
+    }
+});

@@ -1,0 +1,105 @@
+//! Readers of what comes from outside, and what must hold for any bytes that they are given: no panic, no endless loop,
+//! no memory beyond what the input accounts for, no path that leads out of where it belongs.
+//!
+//! Each [`Target`] is a plain function with seeds that a program makes. Two run them: `tests/short.rs` with a fixed
+//! number of mutated seeds, as part of `cargo xtask test`; and libFuzzer, for as long as one likes:
+//!
+//! ```console
+//! $ cargo install cargo-fuzz
+//! $ RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir fuzz/libfuzzer --sanitizer none erofs
+//! ```
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+
+mod boot;
+mod disk;
+mod erofs;
+mod manifest;
+mod random;
+
+pub use random::Random;
+
+/// Something that reads bytes from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, also that of the libFuzzer target.
+    pub name: &'static str,
+    /// Reads them. Panics if something does not hold.
+    pub check: fn(&[u8]),
+    /// Inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets.
+pub const TARGETS: [Target; 6] = [
+    Target {
+        name: "erofs",
+        check: erofs::check,
+        seeds: erofs::seeds,
+    },
+    Target {
+        name: "base",
+        check: erofs::check_base,
+        seeds: erofs::base_seeds,
+    },
+    Target {
+        name: "disk",
+        check: disk::check,
+        seeds: disk::seeds,
+    },
+    Target {
+        name: "boot-config",
+        check: boot::check_config,
+        seeds: boot::config_seeds,
+    },
+    Target {
+        name: "control",
+        check: boot::check_control,
+        seeds: boot::control_seeds,
+    },
+    Target {
+        name: "manifest",
+        check: manifest::check,
+        seeds: manifest::seeds,
+    },
+];
+
+/// Finds a target.
+#[must_use]
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+impl Target {
+    /// Gives the target its seeds, then as many mutations of them. An input that it does not bear is kept in a file.
+    ///
+    /// # Panics
+    /// The target does, on one of them.
+    pub fn run(&self, mutations: u64) {
+        let seeds = (self.seeds)();
+        seeds.iter().for_each(|seed| self.one(seed));
+        let mut random = Random::new(blake3::hash(self.name.as_bytes()).as_bytes()[0].into());
+        for _ in 0..mutations {
+            self.one(&random.mutated(&seeds));
+        }
+    }
+
+    fn one(&self, input: &[u8]) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.check)(input))) {
+            let name = format!(
+                "hermitage-fuzz-{}-{}",
+                self.name,
+                &blake3::hash(input).to_hex()[..16]
+            );
+            let path: PathBuf = std::env::temp_dir().join(name);
+            let kept = std::fs::write(&path, input).is_ok();
+            eprintln!(
+                "`{}` does not bear `{}` (written: {kept})",
+                self.name,
+                path.display()
+            );
+            resume_unwind(panic);
+        }
+    }
+}
