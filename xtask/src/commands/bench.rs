@@ -4,6 +4,7 @@ mod boot;
 mod compose;
 mod linux;
 mod probe;
+mod run;
 mod smallest;
 mod statistics;
 
@@ -17,6 +18,7 @@ use crate::printer::Printer;
 #[command(after_help = "\
 Examples:
   cargo xtask bench boot --runs 21
+  cargo xtask bench run --rounds 5
   cargo xtask bench compose --large --plot docs/compose")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -33,6 +35,8 @@ enum What {
     /// What `compose` measures in a process of its own
     #[command(hide = true)]
     ComposeStep(compose::step::Args),
+    /// Requests per second with 1, 8 and 50 connections, beside Linux on the same machine
+    Run(run::Args),
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
@@ -40,5 +44,6 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         What::Boot(args) => boot::run(args, printer),
         What::Compose(args) => compose::run(args, printer),
         What::ComposeStep(args) => compose::step::run(args, printer),
+        What::Run(args) => run::run(args, printer),
     }
 }

@@ -21,8 +21,11 @@ use crate::failure::Failure;
 use crate::host;
 use crate::printer::Printer;
 
-/// Goes up when [`INIT`] or [`MODULES`] change: an older one in the cache is made anew.
-const RECIPE: u32 = 2;
+/// Goes up when [`init`], [`MODULES`] or [`HTTPD`] change: an older one in the cache is made anew.
+const RECIPE: u32 = 3;
+
+/// The kernel's file.
+const KERNEL: &str = "vmlinuz";
 
 /// The package that depends on the newest cloud kernel.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -46,9 +49,20 @@ const MODULES: [&str; 9] = [
     "drivers/net/virtio_net.ko",
 ];
 
+/// The web server for load: busybox's starts a process for each connection, and keeps none.
+const HTTPD: &str = include_str!("run/httpd.c");
+
 /// What the kernel runs: modules of the machine's bus (`BUS` comes from the kernel's command line), the address
-/// that QEMU's user network gives its first guest, the server.
-const INIT: &str = "#!/bin/sh
+/// that QEMU's user network gives its first guest, the server. Each server says [`LISTENING`].
+fn init(server: Server) -> String {
+    let server = match server {
+        Server::Busybox => format!("httpd -p {PORT} -h /www\necho {LISTENING}\nexec sleep 1000000"),
+        Server::Epoll => format!("exec httpd {PORT}"),
+    };
+    format!("{MODULES_AND_ADDRESS}{server}\n")
+}
+
+const MODULES_AND_ADDRESS: &str = "#!/bin/sh
 cd /modules
 insmod virtio_ring.ko
 insmod virtio.ko
@@ -64,13 +78,29 @@ insmod failover.ko
 insmod net_failover.ko
 insmod virtio_net.ko
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0
-httpd -p 9000 -h /www
-echo listening
-exec sleep 1000000
 ";
 
 /// The line with which it says that the server listens.
 const LISTENING: &str = "listening";
+
+/// What it serves with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// Busybox's: all from packages.
+    Busybox,
+    /// [`HTTPD`].
+    Epoll,
+}
+
+impl Server {
+    /// The name of its initramfs.
+    fn initramfs(self) -> &'static str {
+        match self {
+            Self::Busybox => "initramfs",
+            Self::Epoll => "initramfs-epoll",
+        }
+    }
+}
 
 /// The machines that it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +113,7 @@ pub(super) enum Machine {
 
 /// Kernel and initramfs.
 pub(super) struct Linux {
-    kernel: PathBuf,
-    initramfs: PathBuf,
+    folder: PathBuf,
     /// The package that the kernel is from.
     pub(super) package: String,
 }
@@ -101,17 +130,16 @@ impl Linux {
             ));
             make(&folder, &package, printer)?;
         }
-        Ok(Self {
-            kernel: folder.join("vmlinuz"),
-            initramfs: folder.join("initramfs"),
-            package,
-        })
+        Ok(Self { folder, package })
     }
 
     /// Bytes on disk: kernel and initramfs.
     pub(super) fn size(&self) -> u64 {
-        let size = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        size(&self.kernel) + size(&self.initramfs)
+        let size = |name: &str| {
+            let metadata = self.folder.join(name).metadata();
+            metadata.map_or(0, |metadata| metadata.len())
+        };
+        size(KERNEL) + size(Server::Busybox.initramfs())
     }
 
     /// Starts it; the time from then to its first answer, or `None` if there is none in time.
@@ -123,10 +151,39 @@ impl Linux {
         khz: Option<u32>,
         deadline: Duration,
     ) -> Result<Option<Duration>, Failure> {
+        let begin = Instant::now();
+        let mut guest = self.start(qemu, machine, Server::Busybox, megabytes, khz)?;
+        if !guest.wait_for(LISTENING, begin + deadline) {
+            return Ok(None);
+        }
+        let answer = probe::first_answer(guest.server, begin + deadline, || guest.has_ended());
+        Ok(answer.map(|at| at - begin))
+    }
+
+    /// Starts it on a `pc` with the server for load, and waits until that listens; `None` if it does not in time.
+    pub(super) fn serving(
+        &self,
+        qemu: &Path,
+        megabytes: u32,
+        deadline: Duration,
+    ) -> Result<Option<Guest>, Failure> {
+        let end = Instant::now() + deadline;
+        let mut guest = self.start(qemu, Machine::Pc, Server::Epoll, megabytes, None)?;
+        Ok(guest.wait_for(LISTENING, end).then_some(guest))
+    }
+
+    fn start(
+        &self,
+        qemu: &Path,
+        machine: Machine,
+        server: Server,
+        megabytes: u32,
+        khz: Option<u32>,
+    ) -> Result<Guest, Failure> {
         let failed = |error| Failure::Failed(format!("cannot run the yardstick: {error}"));
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
         let port = free.map_err(failed)?.port();
-        let mut command = self.command(qemu, machine, megabytes, port);
+        let mut command = self.command(qemu, machine, server, megabytes, port);
         // A panic ends QEMU: the kernel reboots at once, and QEMU does not.
         let mut arguments = "console=ttyS0 quiet panic=-1".to_owned();
         match (machine, khz) {
@@ -137,18 +194,14 @@ impl Linux {
             (Machine::Microvm, Some(khz)) => arguments += &format!(" BUS=mmio tsc_early_khz={khz}"),
         }
         command.args(["-append", &arguments]);
-        let begin = Instant::now();
-        let mut guest = Guest(command.spawn().map_err(failed)?);
-        if !guest.wait_for(LISTENING, begin + deadline) {
-            return Ok(None);
-        }
-        let server = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
-        let answer = probe::first_answer(server, begin + deadline, || guest.has_ended());
-        Ok(answer.map(|at| at - begin))
+        Ok(Guest {
+            process: command.spawn().map_err(failed)?,
+            server: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
+        })
     }
 
     /// The same devices and settings as our guests have, where they apply.
-    fn command(&self, qemu: &Path, machine: Machine, megabytes: u32, port: u16) -> Command {
+    fn command(&self, qemu: &Path, machine: Machine, server: Server, megabytes: u32, port: u16) -> Command {
         let (name, card) = match machine {
             Machine::Pc => ("pc", "virtio-net-pci,netdev=net,romfile="),
             Machine::Microvm => ("microvm", "virtio-net-device,netdev=net"),
@@ -181,9 +234,9 @@ impl Linux {
                 &format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:{PORT}"),
             ])
             .arg("-kernel")
-            .arg(&self.kernel)
+            .arg(self.folder.join(KERNEL))
             .arg("-initrd")
-            .arg(&self.initramfs)
+            .arg(self.folder.join(server.initramfs()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
@@ -192,12 +245,16 @@ impl Linux {
 }
 
 /// A QEMU that is killed when it is done with.
-struct Guest(Child);
+pub(super) struct Guest {
+    process: Child,
+    /// Where its server answers on this host.
+    pub(super) server: SocketAddr,
+}
 
 impl Guest {
     /// Waits for a line of the console; `false` if the guest ends before, or the deadline passes.
     fn wait_for(&mut self, line: &'static str, deadline: Instant) -> bool {
-        let Some(console) = self.0.stdout.take() else {
+        let Some(console) = self.process.stdout.take() else {
             return false;
         };
         let (sender, receiver) = channel();
@@ -215,14 +272,14 @@ impl Guest {
     }
 
     fn has_ended(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
+        !matches!(self.process.try_wait(), Ok(None))
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -285,12 +342,22 @@ fn make(folder: &Path, package: &str, printer: &Printer) -> Result<(), Failure> 
     fs::create_dir(&made).map_err(failed)?;
     fs::copy(
         root.join("boot").join(format!("vmlinuz-{version}")),
-        made.join("vmlinuz"),
+        made.join(KERNEL),
     )
     .map_err(failed)?;
     let modules = root.join("lib/modules").join(version).join("kernel");
-    let archive = File::create(made.join("initramfs")).map_err(failed)?;
-    write_initramfs(BufWriter::new(archive), &root.join("bin/busybox"), &modules).map_err(failed)?;
+    let source = work.path().join("httpd.c");
+    fs::write(&source, HTTPD).map_err(failed)?;
+    run("cc", &["-O2", "-static", "-o", "httpd", "httpd.c"])?;
+    let parts = Parts {
+        busybox: fs::read(root.join("bin/busybox")).map_err(failed)?,
+        httpd: fs::read(work.path().join("httpd")).map_err(failed)?,
+        modules: &modules,
+    };
+    for server in [Server::Busybox, Server::Epoll] {
+        let archive = File::create(made.join(server.initramfs())).map_err(failed)?;
+        write_initramfs(BufWriter::new(archive), &parts, server).map_err(failed)?;
+    }
     match fs::rename(&made, folder) {
         // Another run was faster; its result is the same.
         Err(_) if folder.is_dir() => Ok(()),
@@ -298,8 +365,16 @@ fn make(folder: &Path, package: &str, printer: &Printer) -> Result<(), Failure> 
     }
 }
 
-/// The initramfs: busybox under the names that [`INIT`] uses, the modules, a page of two bytes.
-fn write_initramfs(mut archive: impl Write, busybox: &Path, modules: &Path) -> io::Result<()> {
+/// What an initramfs is made of.
+struct Parts<'a> {
+    busybox: Vec<u8>,
+    httpd: Vec<u8>,
+    modules: &'a Path,
+}
+
+/// The initramfs: busybox under the names that [`init`] uses, the modules, a page of two bytes or the server that
+/// knows its answer.
+fn write_initramfs(mut archive: impl Write, parts: &Parts<'_>, server: Server) -> io::Result<()> {
     let mut inode = 0;
     let mut entry = |name: &str, kind, mode, device: (u32, u32), data: &[u8]| -> io::Result<()> {
         inode += 1;
@@ -321,14 +396,13 @@ fn write_initramfs(mut archive: impl Write, busybox: &Path, modules: &Path) -> i
         entry(folder, ModeFileType::Directory, 0o755, none, b"")?;
     }
     entry("dev/console", ModeFileType::Char, 0o600, (5, 1), b"")?;
-    entry(
-        "bin/busybox",
-        ModeFileType::Regular,
-        0o755,
-        none,
-        &fs::read(busybox)?,
-    )?;
-    for name in ["sh", "insmod", "ifconfig", "httpd", "sleep"] {
+    entry("bin/busybox", ModeFileType::Regular, 0o755, none, &parts.busybox)?;
+    let mut names = vec!["sh", "insmod", "ifconfig", "sleep"];
+    match server {
+        Server::Busybox => names.push("httpd"),
+        Server::Epoll => entry("bin/httpd", ModeFileType::Regular, 0o755, none, &parts.httpd)?,
+    }
+    for name in names {
         entry(
             &format!("bin/{name}"),
             ModeFileType::Symlink,
@@ -339,7 +413,7 @@ fn write_initramfs(mut archive: impl Write, busybox: &Path, modules: &Path) -> i
     }
     for module in MODULES {
         let (_, name) = module.rsplit_once('/').unwrap_or(("", module));
-        let data = fs::read(modules.join(module))
+        let data = fs::read(parts.modules.join(module))
             .map_err(|error| io::Error::new(error.kind(), format!("kernel module `{module}`: {error}")))?;
         entry(
             &format!("modules/{name}"),
@@ -350,6 +424,12 @@ fn write_initramfs(mut archive: impl Write, busybox: &Path, modules: &Path) -> i
         )?;
     }
     entry("www/index.html", ModeFileType::Regular, 0o644, none, b"ok")?;
-    entry("init", ModeFileType::Regular, 0o755, none, INIT.as_bytes())?;
+    entry(
+        "init",
+        ModeFileType::Regular,
+        0o755,
+        none,
+        init(server).as_bytes(),
+    )?;
     trailer(archive)?.flush()
 }
