@@ -21,9 +21,9 @@ use crate::store::Store;
 /// Most bytes of a request's body; a value is an address, with room for its JSON.
 const MAX_BODY: usize = 16 * 1024;
 
-/// 32 connections at a time need some 10 MB in a guest (stacks, the kernel's socket buffers), a third of the
-/// smallest guest's memory.
-const MAX_CONNECTIONS: usize = 32;
+/// 64 connections at a time need some 18 MB in a guest (stacks, the kernel's socket buffers), a third of its default
+/// memory.
+const MAX_CONNECTIONS: usize = 64;
 
 /// The exit codes are those of `sysexits.h`.
 #[derive(Debug, thiserror::Error)]
