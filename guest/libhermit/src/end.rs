@@ -3,7 +3,8 @@
 //! What a guest says about its end, in this order: a message on the console, unless the program chose to end; the
 //! `end` line on the control channel; QEMU's exit device; ACPI; a triple fault, which stops or resets any machine.
 //! The first two are what the launcher and people read. The others end the machine, each where the one before it
-//! is missing.
+//! is missing. Before any of it, a program's end of its own - not the kernel's, and not a fault - sends what was
+//! written to sockets, as other systems do after a program's end.
 
 use core::alloc::Layout;
 use core::arch::asm;
@@ -20,6 +21,7 @@ use crate::port::{Uart, debug_exit};
 /// `exit` of std, with the status of `main` or of `std::process::exit`.
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_sys_exit(status: i32) -> ! {
+    hermit::flush_network();
     // Eight bits, as a Unix parent would see.
     with_code(Reason::Exit, status as u8)
 }
@@ -32,12 +34,14 @@ pub(crate) fn with_code(reason: Reason, code: u8) -> ! {
 /// `abort` of std.
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_sys_abort() -> ! {
+    hermit::flush_network();
     because(Reason::Abort, format_args!("the program called abort"))
 }
 
 /// std's panic runtime. The panic hook has run: place and message are on the console.
 #[unsafe(export_name = "__wrap___rust_start_panic")]
 unsafe fn start_panic(payload: &mut dyn PanicPayload) -> u32 {
+    hermit::flush_network();
     let code = Reason::Panic.code();
     finish(code, || {
         write_end(&mut Uart::control(), Reason::Panic, code, &*payload)

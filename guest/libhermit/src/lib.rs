@@ -6,6 +6,7 @@
 //! - [`stop`]: between the launcher and the program: the request to end;
 //! - [`end`]: between the program and the power switch: what the launcher learns about a guest's end;
 //! - [`fault`]: the words for a CPU exception;
+//! - [`network`]: what is told of the network card;
 //! - [`trace`]: time marks of the boot;
 //! - [`port`]: the serial ports and the other I/O ports that this takes.
 //!
@@ -23,6 +24,7 @@ extern crate alloc;
 
 mod end;
 mod fault;
+mod network;
 mod port;
 mod start;
 mod stop;

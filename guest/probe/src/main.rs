@@ -61,6 +61,22 @@ fn main() {
         b"give-way" => machine::give_way(),
         // After as many polls as given a reader of an eventfd waits, until 3 is written to it.
         b"eventfd" => machine::eventfd(number(0)),
+        // Ends a connection while its client does nothing, and says how the program went on.
+        b"close" => tcp::close(),
+        // Sends as many bytes as given, and ends at once.
+        b"last-words" => tcp::last_words(number(0)),
+        // What a read of a silent client's connection ends with, and how long it took.
+        b"read-timeout" => tcp::read_timeout(),
+        // What a read ends with when the client breaks the connection.
+        b"reset" => tcp::reset(),
+        // Sends back what each client sends, for ever; a client's end is the end of a connection.
+        b"echo-all" => tcp::echo_all(),
+        // Connects to the given port of the host in QEMU's user network: its own address, or why not.
+        b"connect" => tcp::connect(number(0) as u16),
+        // The address of the given name.
+        b"resolve" => tcp::resolve(&env::args().nth(2).unwrap_or_default()),
+        // Starts threads until there is no memory for one.
+        b"threads" => threads(),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }
@@ -91,6 +107,19 @@ fn exhaust() {
     loop {
         kept.push(black_box(vec![1u8; 64 * 1024]));
     }
+}
+
+fn threads() {
+    let mut started = 0;
+    let error = loop {
+        let builder = thread::Builder::new().stack_size(128 * 1024);
+        match builder.spawn(|| thread::sleep(Duration::from_secs(3600))) {
+            Ok(_) => started += 1,
+            Err(error) => break error,
+        }
+    };
+    println!("{error}");
+    println!("{}", if started >= 64 { "enough" } else { "too few" });
 }
 
 fn touch(address: usize) {

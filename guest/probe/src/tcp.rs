@@ -1,7 +1,9 @@
 //! The properties of TCP connections. What each one does stands beside its name in `main`.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::process;
+use std::time::{Duration, Instant};
 
 /// The port that the test forwards.
 const PORT: u16 = 9000;
@@ -43,4 +45,66 @@ pub fn half_close() {
     let mut received = String::new();
     stream.read_to_string(&mut received).unwrap();
     println!("{received}");
+}
+
+pub fn close() {
+    let mut stream = accept();
+    stream.write_all(b"hello").unwrap();
+    let begin = Instant::now();
+    drop(stream);
+    let at_once = begin.elapsed() < Duration::from_secs(1);
+    println!("{}", if at_once { "at once" } else { "after a while" });
+}
+
+pub fn last_words(length: u64) {
+    let mut stream = accept();
+    let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    stream.write_all(&bytes).unwrap();
+    process::exit(0);
+}
+
+pub fn read_timeout() {
+    const TIME: Duration = Duration::from_millis(300);
+    let mut stream = accept();
+    let before = stream.read_timeout().unwrap();
+    stream.set_read_timeout(Some(TIME)).unwrap();
+    let set = stream.read_timeout().unwrap();
+    println!("at first {before:?}, then {set:?}");
+    let begin = Instant::now();
+    let error = stream.read(&mut [0; 8]).unwrap_err();
+    let kept = begin.elapsed() >= TIME;
+    println!("{:?}, {}", error.kind(), if kept { "in time" } else { "too early" });
+}
+
+pub fn reset() {
+    let mut stream = accept();
+    stream.write_all(b"unread").unwrap();
+    let mut received = Vec::new();
+    println!("{:?}", stream.read_to_end(&mut received).map_err(|error| error.kind()));
+}
+
+pub fn echo_all() {
+    let listener = listen(PORT);
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        stream.write_all(&received).unwrap();
+    }
+}
+
+pub fn connect(port: u16) {
+    /// Where QEMU's user network has its host.
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+    match TcpStream::connect((HOST, port)) {
+        Ok(stream) => println!("{}", stream.local_addr().unwrap().ip()),
+        Err(error) => println!("{:?}", error.kind()),
+    }
+}
+
+pub fn resolve(name: &str) {
+    match (name, 80).to_socket_addrs() {
+        Ok(mut addresses) => println!("{}", addresses.next().unwrap()),
+        Err(_) => println!("no such name"),
+    }
 }

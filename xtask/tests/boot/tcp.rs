@@ -1,9 +1,11 @@
 //! Stories of a guest's TCP connections. Each failed before the kernel's patch that its comment names.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
+use hermitage_boot::Record;
 use hermitage_boot::control::mark;
 use launcher::{Entry, Forward, GuestExit, Machine, RunRequest};
 
@@ -113,4 +115,142 @@ fn a_guest_that_has_finished_sending_still_receives() {
     stream.write_all(b"and goodbye").unwrap();
     drop(stream);
     assert_eq!(guest.said(), "and goodbye\n");
+}
+
+/// Patch 0031.
+#[test]
+#[ignore = "boots virtual machines"]
+fn no_memory_for_a_thread_is_an_error() {
+    let said = seen(&request(image(), Entry::Direct, "probe threads")).console;
+    assert_eq!(said, "Unable to create thread!\nenough\n");
+}
+
+/// Patch 0035.
+#[test]
+#[ignore = "boots virtual machines"]
+fn closing_a_connection_does_not_wait_for_the_client() {
+    let guest = Listening::boot("probe close");
+    let mut stream = guest.connect();
+    assert_eq!(guest.said(), "at once\n");
+    let mut received = String::new();
+    stream.read_to_string(&mut received).unwrap();
+    assert_eq!(received, "hello");
+}
+
+/// Patch 0035.
+#[test]
+#[ignore = "boots virtual machines"]
+fn what_was_written_before_the_end_arrives() {
+    const LENGTH: usize = 1 << 20;
+    let guest = Listening::boot(&format!("probe last-words {LENGTH}"));
+    let mut stream = guest.connect();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    let expected: Vec<u8> = (0..LENGTH).map(|at| (at % 251) as u8).collect();
+    assert!(received == expected, "{} bytes", received.len());
+    assert_eq!(guest.said(), "");
+}
+
+/// Patch 0036.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_read_waits_no_longer_than_it_may() {
+    let guest = Listening::boot("probe read-timeout");
+    let _silent = guest.connect();
+    assert_eq!(
+        guest.said(),
+        "at first None, then Some(300ms)\nWouldBlock, in time\n"
+    );
+}
+
+/// Patch 0037.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_broken_connection_is_no_end() {
+    let guest = Listening::boot("probe reset");
+    let stream = guest.connect();
+    // Whoever closes a connection before he has read what came breaks it.
+    stream.peek(&mut [0]).unwrap();
+    drop(stream);
+    assert_eq!(guest.said(), "Err(ConnectionReset)\n");
+}
+
+/// Patch 0037: also before the lease of an address.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_guest_connects_or_knows_why_not() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connect = format!("probe connect {port}");
+    let said = || seen(&request(image(), Entry::Direct, &connect)).console;
+    assert_eq!(said(), "10.0.2.15\n");
+    drop(listener);
+    assert_eq!(said(), "ConnectionRefused\n");
+}
+
+/// Patch 0038: the address is taken, also with a mask that does not end with an octet, and the launcher knows it.
+#[test]
+#[ignore = "boots virtual machines"]
+fn an_address_that_is_given_is_taken() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cidr = "10.0.2.77/25".parse().unwrap();
+    let request = RunRequest {
+        address: Some(cidr),
+        ..request(image(), Entry::Direct, &format!("probe connect {port}"))
+    };
+    let root = tempfile::tempdir().unwrap();
+    let machine = launcher::plan(&request)
+        .unwrap()
+        .start(root.path(), io::sink())
+        .unwrap();
+    let exit = machine.wait_for(DEADLINE);
+    let console = String::from_utf8(machine.console().unwrap()).unwrap();
+    assert_eq!(console, "10.0.2.77\n", "{exit:?}");
+    let told = |received: &launcher::machine::Received| received.record == Record::Address(cidr);
+    assert!(machine.records().iter().any(told));
+}
+
+/// Patch 0039: what needs no name server.
+#[test]
+#[ignore = "boots virtual machines"]
+fn addresses_and_the_host_itself_are_names_too() {
+    let said = |name: &str| {
+        let request = request(image(), Entry::Direct, &format!("probe resolve {name}"));
+        seen(&request).console
+    };
+    assert_eq!(said("localhost"), "127.0.0.1:80\n");
+    assert_eq!(said("10.1.2.3"), "10.1.2.3:80\n");
+}
+
+/// Clients at a time, and connections of each.
+const CLIENTS: [usize; 2] = [4, 2500];
+
+/// Every byte of ten thousand connections, in both directions.
+#[test]
+#[ignore = "boots virtual machines"]
+fn no_byte_of_many_connections_is_lost() {
+    let guest = Listening::boot("probe echo-all");
+    let [clients, connections] = CLIENTS;
+    let talk = &|client: usize| {
+        for connection in 0..connections {
+            let length = (client * 7919 + connection * 104_729) % 3000;
+            let sent: Vec<u8> = (0..length).map(|at| (at * 31 + connection) as u8).collect();
+            let mut stream = guest.connect();
+            stream.write_all(&sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).unwrap();
+            assert!(
+                received == sent,
+                "client {client}, connection {connection}: {} of {length} bytes",
+                received.len()
+            );
+        }
+    };
+    thread::scope(|scope| {
+        for client in 0..clients {
+            scope.spawn(move || talk(client));
+        }
+    });
 }

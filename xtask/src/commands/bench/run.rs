@@ -143,7 +143,7 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let report = Report::new(
         args.rounds,
         args.seconds,
-        &bench.qemu,
+        bench.qemu.version()?,
         &bench.linux,
         &ours,
         &linux,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use launcher::qemu::Qemu;
+use launcher::qemu::Version;
 use serde::Serialize;
 
 use super::LOADS;
@@ -63,7 +63,7 @@ impl Report {
     pub(super) fn new(
         rounds: u32,
         seconds: u64,
-        qemu: &Qemu,
+        qemu: Version,
         linux: &Linux,
         ours: &[Sample],
         theirs: &[Sample],
@@ -83,7 +83,7 @@ impl Report {
         Self {
             rounds,
             seconds,
-            qemu: qemu.version.to_string(),
+            qemu: qemu.to_string(),
             linux: linux.package.clone(),
             accelerator: "tcg",
             launch_to_main_ms: of(|sample| sample.main),
