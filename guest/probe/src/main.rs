@@ -61,7 +61,7 @@ fn main() {
         b"give-way" => machine::give_way(),
         // After as many polls as given a reader of an eventfd waits, until 3 is written to it.
         b"eventfd" => machine::eventfd(number(0)),
-        // Ends a connection while its client does nothing, and says how the program went on.
+        // Ends a connection while its client does nothing, and goes on.
         b"close" => tcp::close(),
         // Sends as many bytes as given, and ends at once.
         b"last-words" => tcp::last_words(number(0)),

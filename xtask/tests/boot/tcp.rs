@@ -3,16 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
 
 use hermitage_boot::Record;
 use hermitage_boot::control::mark;
 use launcher::{Entry, Forward, GuestExit, Machine, RunRequest};
 
 use super::{DEADLINE, image, request, seen};
-
-/// Time for an answer; it takes 10 ms.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A probe that listens.
 pub(super) struct Listening {
@@ -48,7 +44,7 @@ impl Listening {
 
     pub(super) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(ANSWER_DEADLINE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream
     }
 
@@ -131,7 +127,8 @@ fn no_memory_for_a_thread_is_an_error() {
 fn closing_a_connection_does_not_wait_for_the_client() {
     let guest = Listening::boot("probe close");
     let mut stream = guest.connect();
-    assert_eq!(guest.said(), "at once\n");
+    // It ends while the client still has its side open.
+    assert_eq!(guest.said(), "closed\n");
     let mut received = String::new();
     stream.read_to_string(&mut received).unwrap();
     assert_eq!(received, "hello");
@@ -197,6 +194,8 @@ fn an_address_that_is_given_is_taken() {
     let cidr = "10.0.2.77/25".parse().unwrap();
     let request = RunRequest {
         address: Some(cidr),
+        // Where the probe looks for the host.
+        gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
         ..request(image(), Entry::Direct, &format!("probe connect {port}"))
     };
     let root = tempfile::tempdir().unwrap();
@@ -224,9 +223,9 @@ fn addresses_and_the_host_itself_are_names_too() {
 }
 
 /// Clients at a time, and connections of each.
-const CLIENTS: [usize; 2] = [4, 2500];
+const CLIENTS: [usize; 2] = [4, 250];
 
-/// Every byte of ten thousand connections, in both directions.
+/// Every byte of a thousand connections, in both directions.
 #[test]
 #[ignore = "boots virtual machines"]
 fn no_byte_of_many_connections_is_lost() {
