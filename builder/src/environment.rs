@@ -27,6 +27,9 @@ pub const CARGO: &str = "CARGO";
 /// `CARGO_HOME`: where cargo keeps the sources of crates; otherwise `~/.cargo`.
 pub const CARGO_HOME: &str = "CARGO_HOME";
 
+/// `HERMITAGE_PACKAGES`: the folder or the `http://` address that packages are pulled from if no other is given.
+pub const PACKAGES: &str = "HERMITAGE_PACKAGES";
+
 /// `HOME`: the user's home folder.
 pub const HOME: &str = "HOME";
 
@@ -42,6 +45,8 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Whether rustup may install, by [`RUSTUP_AUTO_INSTALL`].
     pub rustup_may_install: bool,
+    /// [`PACKAGES`].
+    pub packages: Option<String>,
     /// [`CARGO`], or `cargo`.
     pub cargo: PathBuf,
     /// [`CARGO_HOME`], or the folder that cargo takes without it.
@@ -72,6 +77,7 @@ impl Environment {
             offline: env::var(OFFLINE).is_ok_and(|value| matches!(value.as_str(), "1" | "true")),
             cache,
             rustup_may_install: env::var(RUSTUP_AUTO_INSTALL).map_or(true, |value| value != "0"),
+            packages: env::var(PACKAGES).ok().filter(|value| !value.is_empty()),
             cargo: folder(CARGO).unwrap_or_else(|| PathBuf::from("cargo")),
             cargo_home: folder(CARGO_HOME)
                 .or_else(|| folder(HOME).map(|home| home.join(".cargo")))

@@ -22,6 +22,8 @@ pub enum Stage {
     Loader,
     /// Compiles services for the guest.
     Services,
+    /// Fetches a package.
+    Download,
     /// Gathers what is in the image.
     Tree,
     /// Writes the image.
@@ -36,6 +38,7 @@ impl fmt::Display for Stage {
             Self::Libhermit => "libhermit",
             Self::Loader => "loader",
             Self::Services => "services",
+            Self::Download => "download",
             Self::Tree => "tree",
             Self::Image => "image",
         })

@@ -152,7 +152,10 @@ impl<'a> Walk<'a> {
             let message = format!("`{}` {what}", rule.source.display());
             GatherError::Rule(Box::new(rule.place.diagnostic(message, hint)))
         };
-        let source = Source::new(&rule.source).map_err(|_| wrong("is no pattern", None))?;
+        let source = match rule.as_it_is {
+            true => Source::plain(&rule.source),
+            false => Source::new(&rule.source).map_err(|_| wrong("is no pattern", None))?,
+        };
         let mut base = match package.folder.as_os_str().is_empty() {
             true => PathBuf::from("."),
             false => package.folder.clone(),
@@ -160,7 +163,9 @@ impl<'a> Walk<'a> {
         let mut rules = Rules::default();
         let mut names = source.base.iter().peekable();
         while let Some(name) = names.next() {
-            rules = rules.enter(&base)?;
+            if !rule.as_it_is {
+                rules = rules.enter(&base)?;
+            }
             let path = base.join(name);
             match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -248,7 +253,7 @@ impl<'a> Walk<'a> {
             entries.map(|entry| named(entry?)).collect::<io::Result<Vec<_>>>()
         });
         let entries = entries.map_err(unreadable(path, &self.origin))?;
-        let is_ours = |name: &OsString| ignore::NAMES.iter().any(|ours| name == ours);
+        let is_ours = |name: &OsString| !self.rule.as_it_is && ignore::NAMES.iter().any(|ours| name == ours);
         if entries.iter().any(|(name, _)| is_ours(name)) {
             rules = rules.enter(path)?;
         }

@@ -12,10 +12,12 @@
 //! - [`update`]: changes an image that is there, with the help of an index beside it;
 //! - [`images`]: removes and renames images, with what lies beside them;
 //! - [`inspect`]: composed images, looked at without booting;
+//! - [`archive`], [`repository`]: packages as files, and where the user keeps them;
 //! - [`session`], [`environment`], [`event`], [`cache`], [`process`]: what all of them stand on.
 //!
 //! It does not own how an image is run; that is the launcher's. Start reading at [`package`].
 
+pub mod archive;
 pub mod cache;
 pub mod cargo;
 pub mod compose;
@@ -34,6 +36,7 @@ pub mod loader;
 pub mod manifest;
 pub mod package;
 pub mod process;
+pub mod repository;
 pub mod resolve;
 pub mod service;
 pub mod session;

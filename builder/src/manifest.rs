@@ -176,6 +176,9 @@ pub struct FileRule {
     pub mode: Option<u16>,
     /// Whether its files may take the place of others.
     pub overrides: bool,
+    /// Whether the source is taken as it is: signs of a pattern are letters of a name, and ignore files are files. So it
+    /// is with what comes out of an archive, whose maker had the choice.
+    pub as_it_is: bool,
     /// Where the manifest says so.
     pub place: Place,
 }

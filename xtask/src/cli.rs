@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Rename(commands::instance::rename::Args),
     /// Look at composed images, copy files out of them, export, remove and rename them
     Image(commands::image::Args),
+    /// Build packages, keep them in a repository, bring them from elsewhere
+    Package(commands::package::Args),
     /// Supervise an instance whose lock is handed over on stdin: what `run -d` and `start` begin
     #[command(hide = true)]
     Supervise(commands::instance::supervise::Args),

@@ -78,6 +78,12 @@ pub(crate) enum Failure {
     /// An image was not composed.
     #[error(transparent)]
     Package(#[from] builder::package::PackageError),
+    /// The repository, or a package in it, cannot be used.
+    #[error(transparent)]
+    Repository(#[from] builder::repository::RepositoryError),
+    /// A package's archive was not made.
+    #[error(transparent)]
+    Build(builder::repository::BuildError),
     /// An image cannot be looked at.
     #[error(transparent)]
     Inspect(#[from] builder::inspect::InspectError),
@@ -95,6 +101,8 @@ impl Failure {
             | Self::Needed { .. }
             | Self::Images(_)
             | Self::Inspect(_)
+            | Self::Repository(_)
+            | Self::Build(_)
             | Self::NoPackage { .. } => ExitCode::from(1),
             Self::Usage(_) => ExitCode::from(2),
             Self::Said(code) => {
@@ -135,6 +143,8 @@ impl Failure {
             Self::Toolchain(error) => error.hint(),
             Self::Package(error) => error.hint(),
             Self::Inspect(error) => error.hint(),
+            Self::Repository(error) => error.hint(),
+            Self::Build(error) => error.hint(),
             Self::NoPackage { name, known } => builder::suggest::suggest(name, known),
         }
     }

@@ -138,6 +138,7 @@ fn file_rule(source: &Source, raw: RawFileRule, overrides: bool) -> Result<FileR
         destination: values::destination(source, &raw.destination)?,
         mode,
         overrides: overrides || values::flag(source, raw.r#override.as_ref())?,
+        as_it_is: false,
         place: source.place_of(&raw.source),
     })
 }

@@ -17,12 +17,17 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A source that is no pattern, whatever signs it has.
+    pub(crate) fn plain(source: &Path) -> Self {
+        let base = source.to_owned();
+        Self { base, pattern: None }
+    }
+
     pub(crate) fn new(source: &Path) -> Result<Self, Error> {
         let has_signs = |name: &&std::ffi::OsStr| name.to_str().is_some_and(|name| name.contains(SIGNS));
         let names: Vec<_> = source.iter().collect();
         let Some(first) = names.iter().position(has_signs) else {
-            let base = source.to_owned();
-            return Ok(Self { base, pattern: None });
+            return Ok(Self::plain(source));
         };
         let (base, rest) = names.split_at(first);
         let rest: PathBuf = rest.iter().collect();

@@ -8,6 +8,7 @@ use builder::compose::{ComposeError, ComposeReport, Mode};
 use builder::environment::Environment;
 use builder::manifest::Manifest;
 use builder::package::{self, PackageError};
+use builder::resolve::PackageSource;
 use builder::session::Session;
 use builder::update::Updated;
 
@@ -75,14 +76,19 @@ fn compose_as(mode: Mode, package: &str, printer: &Printer) -> Result<ComposeRep
         observer: &progress,
     };
     let manifest = manifest(&root, package)?;
-    package::build(&session, &manifest, &[], &root.join("images"), mode).map_err(|error| match error {
+    let repository = super::package::repository(&session.environment);
+    let sources: Vec<_> = repository
+        .iter()
+        .map(|repository| repository as &dyn PackageSource)
+        .collect();
+    package::build(&session, &manifest, &sources, &root.join("images"), mode).map_err(|error| match error {
         PackageError::Compose(ComposeError::InUse { path }) => in_use(&path, "updated"),
         error => error.into(),
     })
 }
 
 /// The manifest of a package that is given by its name or by a path.
-fn manifest(root: &Path, package: &str) -> Result<PathBuf, Failure> {
+pub(super) fn manifest(root: &Path, package: &str) -> Result<PathBuf, Failure> {
     let manifests = root.join("manifests");
     let folder = if package.contains('/') {
         PathBuf::from(package)

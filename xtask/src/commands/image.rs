@@ -20,7 +20,7 @@ use crate::table::{Align, Table};
 use crate::workspace;
 
 mod manage;
-mod view;
+pub(super) mod view;
 
 pub(super) use manage::in_use;
 
