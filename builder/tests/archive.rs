@@ -421,3 +421,16 @@ fn a_file_that_changes_while_it_is_read_is_no_part_of_an_archive() {
         assert!(matches!(error, ArchiveError::Source { .. }), "{error}");
     }
 }
+
+#[test]
+fn a_full_disk_is_not_the_fault_of_what_is_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = tree(folder.path());
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let error = write(full, Compression::Plain, &tree, MANIFEST, None).unwrap_err();
+    assert!(matches!(error, ArchiveError::Write(_)), "{error}");
+    // The manifest, `/etc`, the header of `/etc/secret`: a block each, two for the manifest.
+    let mut room = [0_u8; 4 * 512];
+    let error = write(&mut room[..], Compression::Plain, &tree, MANIFEST, None).unwrap_err();
+    assert!(matches!(error, ArchiveError::Write(_)), "{error}");
+}

@@ -96,11 +96,14 @@ fn entries<W: Write>(output: W, tree: &Tree, manifest: &str, run: Option<&str>) 
                 let mut file = Exactly {
                     file: File::open(source).map_err(unreadable)?,
                     left: *size,
+                    has_failed: false,
                 };
                 let mut header = header(EntryType::Regular, node.mode, *size);
-                archive
-                    .append_data(&mut header, path, &mut file)
-                    .map_err(unreadable)?;
+                let appended = archive.append_data(&mut header, path, &mut file);
+                appended.map_err(|error| match file.has_failed {
+                    true => unreadable(error),
+                    false => ArchiveError::Write(error),
+                })?;
                 file.is_over().map_err(unreadable)?;
             }
         }
@@ -127,6 +130,8 @@ fn host(path: &[u8]) -> &Path {
 struct Exactly {
     file: File,
     left: u64,
+    /// Whether reading it failed; whatever else fails is the output's fault.
+    has_failed: bool,
 }
 
 impl Exactly {
@@ -145,11 +150,14 @@ impl Exactly {
 impl Read for Exactly {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let length = self.file.read(&mut buffer[..most])?;
-        if length == 0 && most > 0 {
-            return Err(Self::changed());
+        let result = match self.file.read(&mut buffer[..most]) {
+            Ok(0) if most > 0 => Err(Self::changed()),
+            result => result,
+        };
+        match result {
+            Ok(length) => self.left -= length as u64,
+            Err(_) => self.has_failed = true,
         }
-        self.left -= length as u64;
-        Ok(length)
+        result
     }
 }

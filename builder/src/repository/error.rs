@@ -1,5 +1,6 @@
 //! Why the repository, or a package in it, cannot be used.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -166,6 +167,13 @@ impl RepositoryError {
             }
             Self::Request { .. } | Self::Silent { .. } | Self::CutOff { .. } => {
                 Some("run the command again: it goes on where it was, if the source has digests".to_owned())
+            }
+            Self::Folder(CacheError::Io { path, source, .. }) if source.kind() == ErrorKind::StorageFull => {
+                Some(format!(
+                    "free some space on the file system of `{}`; `HERMITAGE_ROOT` says where packages are, \
+                     `HERMITAGE_CACHE` where downloads are",
+                    path.display()
+                ))
             }
             Self::Folder(error) => error.hint(),
             _ => None,
