@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use minreq::ResponseLazy;
@@ -51,14 +52,16 @@ pub(super) fn text(url: &str, max: usize, patience: Duration) -> Result<Option<S
     }
 }
 
-/// Gets a file, or what is missing of it: what is in `file` is its beginning. False if there is no such file.
+/// Gets a file, or what is missing of it: what is in `file`, which is at `path`, is its beginning. False if there is no
+/// such file.
 pub(super) fn file(
     url: &str,
     file: &mut File,
+    path: &Path,
     patience: Duration,
     observer: &dyn Observer,
 ) -> Result<bool, RepositoryError> {
-    let stored = |error| failed("write", std::path::Path::new("the download"))(error);
+    let stored = |error| failed("write", path)(error);
     let mut have = file.seek(SeekFrom::End(0)).map_err(stored)?;
     let mut from_the_start = 0;
     loop {

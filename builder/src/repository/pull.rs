@@ -221,7 +221,7 @@ impl Repository {
             .open(part)
             .map_err(failed("open", part))?;
         let resumed = file.metadata().map_err(failed("read", part))?.len() > 0;
-        let result = fetch::file(url, &mut file, options.patience, observer);
+        let result = fetch::file(url, &mut file, part, options.patience, observer);
         let is_whole = |_: &bool| {
             let file = File::open(part).ok()?;
             let found = Hashing::new(file).finish().ok()?;
@@ -230,7 +230,7 @@ impl Repository {
         match result {
             Ok(true) if resumed && is_whole(&true).is_none() => {
                 file.set_len(0).map_err(failed("write", part))?;
-                fetch::file(url, &mut file, options.patience, observer)
+                fetch::file(url, &mut file, part, options.patience, observer)
             }
             Ok(false) => {
                 remove(part)?;
