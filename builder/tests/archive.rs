@@ -183,20 +183,12 @@ fn the_tar_program_reads_what_is_written_and_is_read() {
     assert!(tar(&["-tzf", "kv.mpm"]).starts_with("meta/package.yaml\netc\netc/secret\nsite\n"));
     fs::create_dir(folder.path().join("out")).unwrap();
     tar(&["-xzf", "kv.mpm", "-C", "out"]);
-    for format in ["gnu", "pax", "ustar"] {
-        let keep = if format == "ustar" {
-            "--exclude=far"
-        } else {
-            "--exclude=none"
-        };
-        tar(&["--format", format, keep, "-C", "out", "-cf", "again.tar", "."]);
+    // Not `ustar`: its names end at 255 bytes, and tar refuses to write those of the tree that are longer.
+    for format in ["gnu", "pax"] {
+        tar(&["--format", format, "-C", "out", "-cf", "again.tar", "."]);
         let mut lines = Lines::default();
         let file = fs::File::open(folder.path().join("again.tar")).unwrap();
         let contents = read::read(file, &mut lines, &Limits::default());
-        if format == "ustar" {
-            // Its names end at 255 bytes with a prefix; tar says so and leaves the file out, which is no matter here.
-            continue;
-        }
         assert_eq!(contents.unwrap().manifest.as_deref(), Some(MANIFEST), "{format}");
         assert!(
             lines.0.contains(&"site/link -> ./index.html".to_owned()),
