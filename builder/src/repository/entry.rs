@@ -10,6 +10,9 @@ use crate::archive::Contents;
 use crate::cache::failed;
 use crate::manifest::{MAX_MANIFEST, META, Manifest};
 
+/// Paths of an archive, and the permission bits of each.
+pub(super) type Modes = Vec<(Vec<u8>, u16)>;
+
 /// The digest of an archive's bytes, as they are: `blake3:<64 hexadecimal digits>`. `b3sum` says it, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest(blake3::Hash);
@@ -91,7 +94,7 @@ impl Entry {
     }
 
     /// The permissions of its paths, if they are not those that composition gives.
-    pub(super) fn modes(&self) -> Result<Option<Vec<(Vec<u8>, u16)>>, RepositoryError> {
+    pub(super) fn modes(&self) -> Result<Option<Modes>, RepositoryError> {
         let path = self.folder.join("modes");
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

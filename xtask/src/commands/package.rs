@@ -229,7 +229,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             plain,
         } => build(package, output, *plain, &environment, progress, printer)?,
         Command::Import { from, force } => {
-            import(from, *force, &repository()?, &environment, progress, printer)?
+            import(from, *force, &repository()?, &environment, progress, printer)?;
         }
         Command::List { json } => list(*json, &repository()?, printer)?,
         Command::Search { words, json } => {
