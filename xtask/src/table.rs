@@ -119,7 +119,7 @@ mod tests {
         );
         let narrow = table.clone().within(40).to_string();
         assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
-        assert!(narrow.contains("images/of…  10.0.2.15"), "{narrow}");
+        assert!(narrow.contains("images/of/…  10.0.2.15"), "{narrow}");
         // What cannot fit is still there.
         assert!(table.within(10).to_string().contains(&long));
     }
