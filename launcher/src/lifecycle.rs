@@ -162,11 +162,13 @@ fn own(mut instance: Instance, mut machine: Arc<Machine>, control: &Control) {
             Err(exit) => break exit,
         }
     };
-    let _ = Service::remove_socket(instance.folder());
     let _ = if instance.record().options.remove {
+        let _ = Service::remove_socket(instance.folder());
         instance.remove()
     } else {
+        // The end before the socket goes: who finds no socket finds the end.
         let changed = instance.change(|state| state.finish(Phase::Exited, &exit));
+        let _ = Service::remove_socket(instance.folder());
         // With its lock, before anybody is told: who waited may start it again.
         drop(instance);
         changed

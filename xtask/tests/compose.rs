@@ -20,20 +20,20 @@ fn compose(folder: &std::path::Path, arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn an_unknown_key_is_shown_in_its_place_and_nothing_is_built() {
+fn what_is_wrong_is_shown_in_its_place_and_nothing_is_built() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("shop")).unwrap();
-    let text = "name: shop\ntitle: Shop\nauthor: us\nserivces:\n  - services/kv\n";
+    let text = "name: shop\ntitle: Shop\nauthor: us\nsize: lots\n";
     fs::write(folder.path().join("shop/package.yaml"), text).unwrap();
     let (code, stderr) = compose(folder.path(), &["./shop"]);
     assert_eq!(
         stderr,
-        "error: unknown key `serivces` in a manifest
- --> ./shop/package.yaml:4:1
+        "error: `lots` is no size of a disk
+ --> ./shop/package.yaml:4:7
   |
-4 | serivces:
-  | ^^^^^^^^
-  hint: did you mean `services`?
+4 | size: lots
+  |       ^^^^
+  hint: write a number and a unit, like `64M` or `2G`, up to `1T`
 "
     );
     assert_eq!(code, 1);

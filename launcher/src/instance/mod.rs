@@ -32,6 +32,8 @@ mod state;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use record::{FORMAT, Options, Record};
 pub use restart::RestartPolicy;
@@ -241,13 +243,27 @@ impl Instances {
 
     fn lock(&self, name: &InstanceName) -> Result<Lock, Error> {
         let folder = self.folder.join(name.as_str());
-        folder::lock(&folder, name).map_err(|error| match error {
-            Error::Running { name, .. } => Error::Running {
-                holder: State::now(&folder).ok().and_then(|state| state.supervisor),
-                name,
-            },
-            error => error,
-        })
+        let deadline = Instant::now() + LETTING_GO;
+        loop {
+            let error = match folder::lock(&folder, name) {
+                Err(Error::Running { .. }) => {
+                    let state = State::now(&folder).ok();
+                    let ended = state.as_ref().is_some_and(|state| !state.phase.is_supervised());
+                    if ended && Instant::now() < deadline {
+                        // A lock of another process is no event that one can wait for until a deadline.
+                        thread::sleep(LOCK_PERIOD);
+                        continue;
+                    }
+                    Error::Running {
+                        name: name.clone(),
+                        holder: state.and_then(|state| state.supervisor),
+                    }
+                }
+                Err(error) => error,
+                Ok(lock) => return Ok(lock),
+            };
+            return Err(error);
+        }
     }
 }
 
@@ -341,6 +357,12 @@ impl Instance {
         self.record.options.remove
     }
 }
+
+/// How long an instance that has ended may take to be let go of: its supervisor writes the end down first.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
+/// How often its lock is tried meanwhile.
+const LOCK_PERIOD: Duration = Duration::from_millis(1);
 
 /// The instances whose disks are overlays of one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
