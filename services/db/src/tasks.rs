@@ -391,11 +391,15 @@ mod tests {
                 let (id, lease) = tasks.next(at(0)).unwrap().unwrap();
                 tasks.finish(id, Some(lease), at(0)).unwrap();
             }
-            let begin = Instant::now();
-            for _ in 0..500 {
-                tasks.next(at(0)).unwrap().unwrap();
-            }
-            begin.elapsed()
+            // The best of ten batches: now and then a list grows, which is paid for by all before it.
+            let batch = |tasks: &mut Tasks| {
+                let begin = Instant::now();
+                for _ in 0..50 {
+                    tasks.next(at(0)).unwrap().unwrap();
+                }
+                begin.elapsed()
+            };
+            (0..10).map(|_| batch(&mut tasks)).min().unwrap_or_default()
         };
         // The best of some runs: a busy machine makes one slow.
         let best = |finished| (0..5).map(|_| time(finished)).min().unwrap_or_default();
