@@ -1,9 +1,18 @@
 //! All services of the application, or some.
 
+use std::net::TcpListener;
+use std::ops::Range;
+use std::process;
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use crate::ask::{self, Answer};
 use crate::process::Process;
 use crate::wait_for;
 
+/// Ports that Linux gives to nobody by itself: a kv that comes back finds its own as it left it, whatever
+/// connections of other tests were there in between.
+const KEPT_PORTS: Range<u16> = 20_000..30_000;
+const KV_LISTENS: &str = "server is listening on ";
 const PAUSE: (&str, &str) = ("MICRO_WORKER_PAUSE", "0.3");
 const DB_LISTENS: &str = "Database is listening on ";
 const ANY_PORT: (&str, &str) = ("PORT", "0");
@@ -20,7 +29,24 @@ impl Service {
     /// kv; by `SUITE_KV` or started.
     #[must_use]
     pub fn kv() -> Self {
-        Self::named("kv", "", &[], "server is listening on ")
+        Self::named("kv", "", &[], KV_LISTENS)
+    }
+
+    /// A kv of this test's own that keeps its port when it comes back; it does not run yet.
+    #[must_use]
+    pub fn kv_to_come() -> Self {
+        Self {
+            url: format!("http://127.0.0.1:{}", kept_port()),
+            process: None,
+        }
+    }
+
+    /// Starts kv on the port of its URL, and waits until it listens.
+    pub fn start_kv(&mut self) {
+        let port = self.url.rsplit(':').next().unwrap_or_default();
+        let process = Process::start("kv", &[], &[("PORT", port)]);
+        let _ = process.line(KV_LISTENS);
+        self.process = Some(process);
     }
 
     /// db.
@@ -104,6 +130,20 @@ impl Service {
     }
 }
 
+/// A port that is free and that nobody is given by chance.
+fn kept_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = KEPT_PORTS.end - KEPT_PORTS.start;
+    // Processes of tests that run side by side begin at places of their own.
+    let begin = (process::id() % u32::from(count)) as u16;
+    let mut ports = (0..count).map(|_| {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        KEPT_PORTS.start + (begin + step) % count
+    });
+    let free = ports.find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
+    free.expect("one of ten thousand ports is free")
+}
+
 /// kv, db, storage, master, and workers.
 pub struct Stack {
     /// Their kv.
@@ -123,6 +163,12 @@ impl Stack {
     #[must_use]
     pub fn start(workers: usize) -> Self {
         let kv = Service::kv();
+        Self::with_kv(kv, workers)
+    }
+
+    /// All of it, around a kv that runs.
+    #[must_use]
+    pub fn with_kv(kv: Service, workers: usize) -> Self {
         let db = Service::db(kv.endpoint());
         Self::around(kv, db, workers)
     }

@@ -101,14 +101,9 @@ fn a_worker_that_is_killed_in_the_middle_loses_nothing() {
 
 #[test]
 fn when_kv_is_restarted_the_others_find_each_other_again() {
-    let mut stack = Stack::start(1);
-    let port = stack
-        .kv
-        .endpoint()
-        .rsplit(':')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let mut kv = Service::kv_to_come();
+    kv.start_kv();
+    let mut stack = Stack::with_kv(kv, 1);
     let picture = picture::noise(1, "9x9", "png24");
     let id = stack.upload(&picture);
     stack.wait_state(id, 2);
@@ -116,7 +111,7 @@ fn when_kv_is_restarted_the_others_find_each_other_again() {
     // Those that know each other need no kv.
     let id = stack.upload(&picture);
     stack.wait_state(id, 2);
-    stack.kv.process = Some(Process::start("kv", &[], &[("PORT", &port)]));
+    stack.kv.start_kv();
     for key in ["/dbendpoint", "/storageendpoint", "/masterendpoint"] {
         wait_for(key, || (stack.kv.get(key).status == 200).then_some(()));
     }
@@ -128,18 +123,16 @@ fn when_kv_is_restarted_the_others_find_each_other_again() {
 
 #[test]
 fn services_wait_for_a_kv_that_comes_later() {
-    let kv = Service::kv();
+    let mut kv = Service::kv_to_come();
     let endpoint = kv.endpoint().to_owned();
-    let port = endpoint.rsplit(':').next().unwrap_or_default().to_owned();
-    drop(kv);
     let storage = Process::start("storage", &[&endpoint], &[("PORT", "0")]);
     let worker = Process::start("worker", &[], &[("MICRO_KEYVALUESTORE_ENDPOINT", &endpoint)]);
     let _ = storage.line("Key-value store is not available");
     let _ = worker.line("Key-value store is not available");
-    let kv = Process::start("kv", &[], &[("PORT", &port)]);
+    kv.start_kv();
     let _ = storage.line("Storage endpoint registered");
     let _ = storage.line("Storage is listening on ");
-    let value = kv.line("storageendpoint=");
+    let value = kv.process().line("storageendpoint=");
     assert!(!value.starts_with("0."), "{value}");
 }
 
