@@ -102,4 +102,9 @@ pub(crate) enum Command {
     Upload(commands::upload::Args),
     /// Fetch the example application's results
     Download(commands::download::Args),
+    /// Print a script that completes `cargo xtask` in your shell
+    Completions(commands::completions::Args),
+    /// What the last of these words may become
+    #[command(hide = true)]
+    CompleteWords(commands::completions::Words),
 }

@@ -31,7 +31,7 @@ pub(crate) const QEMU: Tool = Tool {
 const QEMU_UTILS: &str = "qemu-utils";
 
 /// All tools. Only QEMU is needed to run an image; the others judge, in tests, what we write.
-pub(crate) const TOOLS: [Tool; 8] = [
+pub(crate) const TOOLS: [Tool; 9] = [
     QEMU,
     Tool {
         program: "qemu-img",
@@ -67,6 +67,11 @@ pub(crate) const TOOLS: [Tool; 8] = [
         program: "chromedriver",
         package: "chromium-driver",
         purpose: "moves the browser in tests",
+    },
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+        purpose: "leases addresses to guests in tests",
     },
 ];
 
@@ -150,9 +155,9 @@ pub(crate) fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
 /// The version that a program tells, or why it tells none. Its word counts, whatever its exit status:
 /// `mkfs.erofs` 1.5 tells its version and exits with 1.
 pub(crate) fn version(program: &Path) -> Result<String, String> {
-    // What `-V` is to the others would start a browser.
+    // `mkfs.erofs` 1.5 knows `-V` alone, dnsmasq the other alone, and `-V` would start a browser.
     let option = match program.file_name().and_then(OsStr::to_str) {
-        Some("chromium" | "chromedriver") => "--version",
+        Some("chromium" | "chromedriver" | "dnsmasq") => "--version",
         _ => "-V",
     };
     let output = Command::new(program)
@@ -357,7 +362,8 @@ mod tests {
                 "sgdisk",
                 "convert",
                 "chromium",
-                "chromedriver"
+                "chromedriver",
+                "dnsmasq"
             ]
         );
     }
@@ -373,6 +379,13 @@ mod tests {
             fake(folder.path(), "tool", &format!("echo '{text}'"));
             assert_eq!(version(&folder.path().join("tool")).as_deref(), Ok(expected));
         }
+        // As dnsmasq, for which the first flag is another's.
+        fake(
+            folder.path(),
+            "tool",
+            "[ $1 = --version ] && echo 'Dnsmasq version 2.90'",
+        );
+        assert_eq!(version(&folder.path().join("tool")).as_deref(), Ok("2.90"));
         for script in ["exit 3", "echo none", "echo 1.0 >&2"] {
             fake(folder.path(), "tool", script);
             assert!(version(&folder.path().join("tool")).is_err(), "{script}");
@@ -387,11 +400,11 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "missing on this machine: `qemu-img`, `fsck.erofs`, `mkfs.erofs`, `sgdisk`"
+            "missing on this machine: `qemu-img`, `fsck.erofs`, `mkfs.erofs`, `sgdisk`, `dnsmasq`"
         );
         assert_eq!(
             error.hint().unwrap(),
-            "sudo apt-get install --no-install-recommends qemu-utils erofs-utils gdisk"
+            "sudo apt-get install --no-install-recommends qemu-utils erofs-utils gdisk dnsmasq-base"
         );
     }
 }

@@ -5,6 +5,8 @@
 
 #[path = "boot/machine.rs"]
 mod machine;
+#[path = "boot/net.rs"]
+mod net;
 #[path = "boot/tcp.rs"]
 mod tcp;
 

@@ -46,9 +46,13 @@ impl Machine {
     }
 }
 
-const COMPLETE: [(&str, &str); 8] = [
+const COMPLETE: [(&str, &str); 9] = [
     ("qemu-system-x86_64", "QEMU emulator version 9.2.1 (Fake)"),
     ("qemu-img", "qemu-img version 9.2.1 (Fake)"),
+    (
+        "dnsmasq",
+        "Dnsmasq version 2.90  Copyright (c) 2000-2024 Simon Kelley",
+    ),
     ("fsck.erofs", "fsck.erofs 1.8"),
     ("mkfs.erofs", "mkfs.erofs 1.8"),
     ("sgdisk", "GPT fdisk (sgdisk) version 1.0.10"),
@@ -96,7 +100,7 @@ fn tells_the_version_of_each_tool_that_is_there() {
 
 #[test]
 fn names_the_package_of_each_tool_that_is_missing_and_fails() {
-    let output = Machine::with(&COMPLETE[..2]).doctor(&[]);
+    let output = Machine::with(&COMPLETE[..3]).doctor(&[]);
     assert_eq!(output.status.code(), Some(1));
     for (name, package) in [("fsck.erofs", "erofs-utils"), ("sgdisk", "gdisk")] {
         let line = line(&output, name);

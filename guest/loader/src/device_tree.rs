@@ -31,6 +31,8 @@ pub struct Facts<'a, R> {
     pub verbose: bool,
     /// The network card's address, unless it is leased.
     pub address: Option<StaticAddress>,
+    /// The name servers to ask, unless those of the lease are.
+    pub name_servers: &'a [Ipv4Addr],
     /// Entropy.
     pub seed: &'a [u8; SEED],
     /// Address of ACPI's root pointer, where the machine has ACPI.
@@ -87,6 +89,11 @@ fn arguments<R>(facts: &Facts<'_, R>) -> String {
         if let Some(gateway) = gateway {
             push_address(&mut text, " -gateway ", gateway);
         }
+    }
+    for (at, server) in facts.name_servers.iter().enumerate() {
+        text.push_str(" env=HERMIT_DNS");
+        push_number(&mut text, at as u64 + 1, 10);
+        push_address(&mut text, "=", *server);
     }
     if facts.verbose {
         text.push_str(" -verbose");
@@ -217,6 +224,7 @@ mod tests {
             tsc_khz: 1,
             verbose: false,
             address: None,
+            name_servers: &[],
             seed: &[7; SEED],
             rsdp: Some(0xf_5ad0),
             network_cards: &[],
@@ -254,6 +262,9 @@ mod tests {
         let words = arguments(&told);
         assert!(words.contains(" -ip 10.0.0.2 -mask 255.0.0.0 -gateway 10.0.0.1 "));
         assert!(words.ends_with(" virtio_mmio.device=4K@0xfeb00e00:12"));
+        let servers = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(10, 0, 0, 3)];
+        told.name_servers = &servers;
+        assert!(arguments(&told).contains(" env=HERMIT_DNS1=9.9.9.9 env=HERMIT_DNS2=10.0.0.3 "));
     }
 
     #[test]

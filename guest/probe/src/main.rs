@@ -15,10 +15,8 @@ use std::{env, process, thread};
 fn main() {
     let mut arguments = env::args_os().skip(1);
     let property = arguments.next().unwrap_or_default();
-    let number = |at: usize| -> u64 {
-        let text = env::args().nth(2 + at).unwrap_or_default();
-        text.parse().unwrap_or_default()
-    };
+    let argument = |at: usize| env::args().nth(2 + at).unwrap_or_default();
+    let number = |at: usize| -> u64 { argument(at).parse().unwrap_or_default() };
     match property.as_bytes() {
         b"hello" => println!("hello"),
         // Each argument and each entry of the environment on a line, escaped so that any byte shows.
@@ -77,6 +75,8 @@ fn main() {
         b"resolve" => tcp::resolve(&env::args().nth(2).unwrap_or_default()),
         // Starts threads until there is no memory for one.
         b"threads" => threads(),
+        // Calls the address that is given until somebody answers; sends the word that is given, prints the answer.
+        b"call" => tcp::call(&argument(0), &argument(1)),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::process;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The port that the test forwards.
@@ -112,4 +113,19 @@ pub fn resolve(name: &str) {
         Ok(mut addresses) => println!("{}", addresses.next().unwrap()),
         Err(_) => println!("no such name"),
     }
+}
+
+pub fn call(address: &str, word: &str) {
+    // Until this guest has an address, and the other one listens.
+    let mut stream = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    stream.write_all(word.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    println!("{} was answered: {answer}", stream.local_addr().unwrap().ip());
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod compose;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -46,5 +47,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
         Command::Bench(args) => bench::run(&args, printer),
         Command::Upload(args) => upload::run(&args, printer),
         Command::Download(args) => download::run(&args, printer),
+        Command::Completions(args) => completions::run(&args, printer),
+        Command::CompleteWords(args) => Ok(completions::complete_words(&args, printer)),
     }
 }

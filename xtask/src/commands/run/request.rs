@@ -269,7 +269,7 @@ pub(crate) fn find_image(image: &str) -> Result<(PathBuf, String), Failure> {
 }
 
 /// Names of the images that were composed.
-fn composed(images: &Path) -> Vec<String> {
+pub(crate) fn composed(images: &Path) -> Vec<String> {
     let entries = fs::read_dir(images).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
