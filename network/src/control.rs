@@ -2,6 +2,8 @@
 //! folder: a JSON object a line. With a line that attaches a guest comes one file descriptor, the switch's end of the
 //! guest's network card.
 //!
+//! With one that dials a guest comes the end of a stream that is to lead there.
+//!
 //! A guest is attached as long as the connection over which it came. Who wants to keep it over a restart of the
 //! network's process keeps a copy of the descriptor, and attaches it again when the connection ends.
 
@@ -100,6 +102,7 @@ pub(crate) enum Request {
     Attach(Attachment),
     Members,
     Find(String),
+    Dial { guest: String, port: u16 },
 }
 
 /// What it gets.
@@ -109,6 +112,7 @@ pub(crate) enum Reply {
     Attached(Attached),
     Members(Vec<Member>),
     Addresses(Vec<Ipv4Addr>),
+    Dialled,
     Error(String),
 }
 
@@ -238,6 +242,19 @@ impl Client {
     pub fn find(&mut self, name: &str) -> Result<Vec<Ipv4Addr>, ControlError> {
         match self.ask(&Request::Find(name.to_owned()), None)? {
             Reply::Addresses(addresses) => Ok(addresses),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Connects to a port of a guest: the stream is carried to it by the gateway. Waits until the guest is up.
+    ///
+    /// # Errors
+    /// There is no such guest, it refuses the connection, or is not up within some seconds.
+    pub fn dial(mut self, guest: &str, port: u16) -> Result<UnixStream, ControlError> {
+        let (ours, theirs) = UnixStream::pair().map_err(|source| ControlError::Lost { source })?;
+        let guest = guest.to_owned();
+        match self.ask(&Request::Dial { guest, port }, Some(theirs.as_fd()))? {
+            Reply::Dialled => Ok(ours),
             other => Err(unexpected(&other)),
         }
     }

@@ -13,8 +13,10 @@ mod packet;
 mod tcp;
 mod udp;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::frame::{DHCP_SERVER, Station};
@@ -30,6 +32,16 @@ use udp::{ToGuest, Udp};
 /// Port of DNS servers (RFC 1035, section 4.2).
 const DNS: u16 = 53;
 
+/// A user who wants a connection to a guest.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) user: u32,
+    /// The user's stream.
+    pub(crate) host: OwnedFd,
+    pub(crate) station: Station,
+    pub(crate) port: u16,
+}
+
 /// A network's gateway.
 pub struct Gateway {
     subnet: Subnet,
@@ -42,6 +54,10 @@ pub struct Gateway {
     tcp: Tcp,
     udp: Udp,
     arrivals: Arrivals,
+    /// The guests that are up.
+    up: BTreeSet<Ipv4Addr>,
+    /// Users who dial a guest that is not up yet.
+    dials: Vec<Dial>,
     /// Frames for guests.
     out: Vec<Vec<u8>>,
 }
@@ -60,6 +76,8 @@ impl Gateway {
             tcp: Tcp::new(subnet, seed, Instant::now()),
             udp: Udp::default(),
             arrivals: Arrivals::default(),
+            up: BTreeSet::new(),
+            dials: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -154,16 +172,51 @@ impl Gateway {
     /// A guest has its address: ports of the host lead to it from now on.
     fn ready(&mut self, station: &Station, poller: &Poller) {
         self.arrivals.forget(station.address);
+        self.up.insert(station.address);
         self.tcp.ready(station, poller);
         self.udp.ready(station.address, poller);
+        let (now, later) = std::mem::take(&mut self.dials)
+            .into_iter()
+            .partition(|dial| dial.station == *station);
+        self.dials = later;
+        for dial in now {
+            self.tcp
+                .dial(dial.host, dial.station, dial.port, dial.user, poller);
+        }
     }
 
-    /// Forgets a guest.
-    pub(crate) fn forget(&mut self, guest: Ipv4Addr) {
+    /// Connects a user to a guest, once that is up.
+    pub(crate) fn dial(&mut self, dial: Dial, poller: &Poller) {
+        if self.up.contains(&dial.station.address) {
+            self.tcp
+                .dial(dial.host, dial.station, dial.port, dial.user, poller);
+        } else {
+            self.dials.push(dial);
+        }
+    }
+
+    /// The answers to users who dialled: whether the guest took the connection.
+    pub(crate) fn answers(&mut self) -> Vec<(u32, bool)> {
+        self.tcp.answers()
+    }
+
+    /// Forgets a user.
+    pub(crate) fn hang_up(&mut self, user: u32) {
+        self.dials.retain(|dial| dial.user != user);
+    }
+
+    /// Forgets a guest; the users who dialled it.
+    pub(crate) fn forget(&mut self, guest: Ipv4Addr) -> Vec<u32> {
+        let (lost, kept): (Vec<_>, _) = std::mem::take(&mut self.dials)
+            .into_iter()
+            .partition(|dial| dial.station.address == guest);
+        self.dials = kept;
+        self.up.remove(&guest);
         self.names.remove(guest);
         self.arrivals.forget(guest);
         self.tcp.forget(guest);
         self.udp.forget(guest);
+        lost.into_iter().map(|dial| dial.user).collect()
     }
 
     /// The host's side of a TCP connection is ready.

@@ -8,7 +8,7 @@
 //! - [`frame`]: what a frame is, where it goes, and whether its sender may send it;
 //! - [`switch`]: hands frames from guest to guest, and to the gateway;
 //! - [`gateway`]: addresses (DHCP), names (DNS), ports of the host that lead to a guest, and the way out;
-//! - [`settings`], [`subnet`]: what a network is made with; [`leases`], [`names`]: who has which address, for ever; and who is called what;
+//! - [`settings`], [`subnet`]: what a network is made with; [`store`]: all networks of a user; [`leases`], [`names`]: who has which address, for ever; and who is called what;
 //! - [`control`]: what is said between a network's process and those who use it;
 //! - [`server`]: the process's loop. Start reading there.
 //!
@@ -23,9 +23,11 @@ pub mod names;
 mod poller;
 pub mod server;
 pub mod settings;
+pub mod store;
 pub mod subnet;
 pub mod switch;
 
 pub use settings::Settings;
 pub use smoltcp::wire::EthernetAddress as Mac;
+pub use store::{NetworkName, Store};
 pub use subnet::Subnet;

@@ -24,7 +24,7 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::control::{self, Attached, Attachment, Member, Reply, Request};
 use crate::frame::{MAX_FRAME, Station};
-use crate::gateway::Gateway;
+use crate::gateway::{Dial, Gateway};
 use crate::leases::{LeaseError, Leases};
 use crate::names::Found;
 use crate::poller::{Interest, Poller, Token};
@@ -131,6 +131,10 @@ impl Server {
             for frame in frames {
                 self.deliver(&frame);
             }
+            for (user, taken) in self.gateway.answers() {
+                let refused = || Reply::Error("guest refuses the connection".to_owned());
+                self.reply(user, &if taken { Reply::Dialled } else { refused() });
+            }
             unused_since = if self.clients.is_empty() {
                 unused_since.or(Some(now))
             } else {
@@ -152,10 +156,7 @@ impl Server {
     fn handle(&mut self, token: Token) {
         let now = Instant::now();
         let (switch, ports) = (&self.switch, &self.ports);
-        let station = |address: Ipv4Addr| {
-            let mut stations = ports.keys().filter_map(|&port| switch.station(port));
-            stations.find(|station| station.address == address).copied()
-        };
+        let station = |address| station_of(switch, ports, address);
         match token {
             Token::Control => self.accept(),
             Token::Client(id) => self.serve(id),
@@ -253,14 +254,10 @@ impl Server {
         while let Some(line) = self.clients.get_mut(&id).and_then(Client::line) {
             let reply = match serde_json::from_slice(&line) {
                 Ok(request) => self.answer(id, request),
-                Err(error) => Reply::Error(format!("no request: {error}")),
+                Err(error) => Some(Reply::Error(format!("no request: {error}"))),
             };
-            let Some(client) = self.clients.get_mut(&id) else {
-                return;
-            };
-            if client.send(&reply).is_err() {
-                self.leave(id);
-                return;
+            if let Some(reply) = reply {
+                self.reply(id, &reply);
             }
         }
         if open.is_err() {
@@ -268,15 +265,28 @@ impl Server {
         }
     }
 
+    /// Answers a user. One that does not take its answer is gone.
+    fn reply(&mut self, id: u32, reply: &Reply) {
+        if self
+            .clients
+            .get_mut(&id)
+            .is_some_and(|client| client.send(reply).is_err())
+        {
+            self.leave(id);
+        }
+    }
+
     /// A user is gone, and its guest with it.
     fn leave(&mut self, id: u32) {
         if let Some(client) = self.clients.remove(&id) {
+            self.gateway.hang_up(id);
             client.ports.into_iter().for_each(|port| self.detach(port));
         }
     }
 
-    fn answer(&mut self, id: u32, request: Request) -> Reply {
-        match request {
+    /// The answer to a request; `None` if it comes later.
+    fn answer(&mut self, id: u32, request: Request) -> Option<Reply> {
+        Some(match request {
             Request::Attach(guest) => match self.attach(id, guest) {
                 Ok(attached) => Reply::Attached(attached),
                 Err(message) => Reply::Error(message),
@@ -286,7 +296,40 @@ impl Server {
                 Found::Addresses(addresses) => addresses,
                 Found::Nobody | Found::Elsewhere => Vec::new(),
             }),
+            Request::Dial { guest, port } => match self.dial(id, &guest, port) {
+                Ok(()) => return None,
+                Err(message) => Reply::Error(message),
+            },
+        })
+    }
+
+    /// Connects a user to a guest; the answer comes when the guest has taken or refused the connection.
+    fn dial(&mut self, user: u32, guest: &str, port: u16) -> Result<(), String> {
+        let client = self.clients.get_mut(&user).ok_or("its user is gone")?;
+        let host = client.descriptors.pop_front().ok_or("no stream came")?;
+        let found = match self.gateway.names.find(guest) {
+            Found::Addresses(addresses) => addresses
+                .first()
+                .copied()
+                .and_then(|address| self.station(address)),
+            Found::Nobody | Found::Elsewhere => None,
+        };
+        let station = found.ok_or_else(|| format!("there is no guest `{guest}`"))?;
+        if port == 0 {
+            return Err("0 is no port".to_owned());
         }
+        let dial = Dial {
+            user,
+            host,
+            station,
+            port,
+        };
+        self.gateway.dial(dial, &self.poller);
+        Ok(())
+    }
+
+    fn station(&self, address: Ipv4Addr) -> Option<Station> {
+        station_of(&self.switch, &self.ports, address)
     }
 
     fn members(&self) -> Vec<Member> {
@@ -388,9 +431,17 @@ impl Server {
             port.close(&self.poller);
         }
         if let Some(station) = self.switch.detach(port) {
-            self.gateway.forget(station.address);
+            for user in self.gateway.forget(station.address) {
+                self.reply(user, &Reply::Error("guest is gone".to_owned()));
+            }
         }
     }
+}
+
+/// Who has an address.
+fn station_of(switch: &Switch, ports: &BTreeMap<u32, Port>, address: Ipv4Addr) -> Option<Station> {
+    let mut stations = ports.keys().filter_map(|&port| switch.station(port));
+    stations.find(|station| station.address == address).copied()
 }
 
 /// Makes the folder, and takes its lock.

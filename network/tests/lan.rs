@@ -193,6 +193,33 @@ fn a_udp_port_of_the_host_leads_to_a_guest() {
 }
 
 #[test]
+fn a_user_dials_a_guest_once_it_is_up() {
+    let network = network();
+    let mut guest = network.guest(1, "kv", &[]);
+    let error = network.client().dial("nobody", 9000).unwrap_err().to_string();
+    assert!(error.contains("`nobody`"), "{error}");
+    // Dialled before the guest has an address; the port has no listener yet.
+    let early = network.client();
+    let early = thread::spawn(move || early.dial("kv", 9000).map(drop).unwrap_err().to_string());
+    guest.lease();
+    guest.until("a refusal", |_| early.is_finished().then_some(()));
+    assert!(early.join().unwrap().contains("refuses"));
+    let guest = guest.echo(9000);
+    let mut stream = loop {
+        // Until the echo listens.
+        if let Ok(stream) = network.client().dial("kv.app.internal", 9000) {
+            break stream;
+        }
+    };
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut got = String::new();
+    stream.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "hello");
+    guest.join().unwrap();
+}
+
+#[test]
 fn the_host_is_reached_only_where_that_was_asked_for() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let to = SocketAddrV4::new(GATEWAY, listener.local_addr().unwrap().port());

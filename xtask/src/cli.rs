@@ -88,6 +88,8 @@ pub(crate) enum Command {
     /// Supervise an instance whose lock is handed over on stdin: what `run -d` and `start` begin
     #[command(hide = true)]
     Supervise(commands::instance::supervise::Args),
+    /// Make, list and look at the rootless networks of guests
+    Network(commands::network::Args),
     /// Say what this machine has of what is needed, and what to do about the rest
     Doctor(commands::doctor::Args),
     /// Do all the set-up, then compose kv, run it, store and read a key, stop it

@@ -84,6 +84,12 @@ pub(crate) enum Failure {
     /// A package's archive was not made.
     #[error(transparent)]
     Build(builder::repository::BuildError),
+    /// A network cannot be used.
+    #[error(transparent)]
+    Network(#[from] hermitage_network::store::StoreError),
+    /// A network's process cannot serve it.
+    #[error(transparent)]
+    Serve(#[from] hermitage_network::server::ServeError),
     /// An image cannot be looked at.
     #[error(transparent)]
     Inspect(#[from] builder::inspect::InspectError),
@@ -100,6 +106,8 @@ impl Failure {
             | Self::InUse { .. }
             | Self::Needed { .. }
             | Self::Images(_)
+            | Self::Network(_)
+            | Self::Serve(_)
             | Self::Inspect(_)
             | Self::Repository(_)
             | Self::Build(_)
@@ -145,6 +153,8 @@ impl Failure {
             Self::Inspect(error) => error.hint(),
             Self::Repository(error) => error.hint(),
             Self::Build(error) => error.hint(),
+            Self::Network(error) => network_hint(error),
+            Self::Serve(_) => None,
             Self::NoPackage { name, known } => builder::suggest::suggest(name, known),
         }
     }
@@ -163,6 +173,16 @@ fn using(instances: &[String]) -> String {
 fn named(instances: &[String]) -> String {
     let plural = if instances.len() == 1 { "" } else { "s" };
     format!("the instance{plural} `{}`", instances.join("`, `"))
+}
+
+fn network_hint(error: &hermitage_network::store::StoreError) -> Option<String> {
+    use hermitage_network::store::StoreError;
+    match error {
+        StoreError::Unknown { name, known } => builder::suggest::did_you_mean(name.as_str(), known)
+            .or_else(|| Some(format!("make it with `cargo xtask network create {name}`"))),
+        StoreError::InUse { .. } => Some("stop them first".to_owned()),
+        _ => None,
+    }
 }
 
 fn launcher_code(error: &launcher::Error) -> u8 {

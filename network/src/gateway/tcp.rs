@@ -4,14 +4,16 @@
 //! Out of the network: a guest's SYN is held back while the host connects. If that works, smoltcp is given a listening
 //! socket and the SYN, else the SYN alone, and refuses it: so a guest sees the connection that the host sees.
 //! Into the network: a port of the host is accepted from once the guest has its address; until then the host's own
-//! backlog holds the connections, and no SYN is lost in a guest that is not up yet.
+//! backlog holds the connections, and no SYN is lost in a guest that is not up yet. A user can also dial: hand over a
+//! stream of its own, which becomes the host's side of a connection to a guest's port.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
@@ -97,7 +99,10 @@ enum Phase {
 #[derive(Debug)]
 struct Connection {
     guest: Ipv4Addr,
-    host: TcpStream,
+    /// A stream socket: TCP's, or one that a user handed over.
+    host: OwnedFd,
+    /// The user who dialled and has no answer yet.
+    dialler: Option<u32>,
     phase: Phase,
     /// What is waited for at the host's side; `None` once both have ended, since then there is nothing to hear.
     interest: Option<Interest>,
@@ -125,6 +130,8 @@ pub(super) struct Tcp {
     forwards: BTreeMap<u32, Forward>,
     subnet: Subnet,
     epoch: Instant,
+    /// Users who dialled, and whether the guest took the connection.
+    answers: Vec<(u32, bool)>,
     next: u32,
     next_port: u16,
 }
@@ -152,6 +159,7 @@ impl Tcp {
             forwards: BTreeMap::new(),
             subnet,
             epoch: now,
+            answers: Vec::new(),
             next: 0,
             next_port: FIRST_PORT,
         }
@@ -205,6 +213,7 @@ impl Tcp {
                     Connection {
                         guest: station.address,
                         host,
+                        dialler: None,
                         phase,
                         interest: Some(Interest::WRITE),
                         host_ended: false,
@@ -284,15 +293,36 @@ impl Tcp {
             };
             // What cannot be carried is closed: its client sees the end at once.
             if self.room().is_ok() {
-                let _ = self.carry(host, station, port, poller);
+                let _ = nodelay(&host).and_then(|()| self.carry(host.into(), station, port, None, poller));
             }
         }
     }
 
+    /// Connects to a guest's port on behalf of a user; the answer comes with [`answers`](Self::answers).
+    pub(super) fn dial(&mut self, host: OwnedFd, station: Station, port: u16, user: u32, poller: &Poller) {
+        let carried = self
+            .room()
+            .and_then(|()| self.carry(host, station, port, Some(user), poller));
+        if carried.is_err() {
+            self.answers.push((user, false));
+        }
+    }
+
+    /// The answers to those who dialled.
+    pub(super) fn answers(&mut self) -> Vec<(u32, bool)> {
+        std::mem::take(&mut self.answers)
+    }
+
     /// Connects to a guest on behalf of `host`.
-    fn carry(&mut self, host: TcpStream, station: Station, port: u16, poller: &Poller) -> io::Result<()> {
-        host.set_nonblocking(true)?;
-        host.set_nodelay(true)?;
+    fn carry(
+        &mut self,
+        host: OwnedFd,
+        station: Station,
+        port: u16,
+        dialler: Option<u32>,
+        poller: &Poller,
+    ) -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&host, true)?;
         self.introduce(&station);
         let local = self.port(SocketAddrV4::new(station.address, port));
         let mut socket = new_socket();
@@ -309,6 +339,7 @@ impl Tcp {
             Connection {
                 guest: station.address,
                 host,
+                dialler,
                 phase: Phase::Open { handle },
                 interest: Some(Interest::READ),
                 host_ended: false,
@@ -360,7 +391,7 @@ impl Tcp {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let whole = matches!(connection.host.take_error(), Ok(None));
+        let whole = matches!(sockopt::socket_error(&connection.host), Ok(Ok(())));
         let Phase::Connecting { syn, to, .. } = &mut connection.phase else {
             if !whole {
                 self.remove(id);
@@ -368,14 +399,14 @@ impl Tcp {
             return;
         };
         let (syn, to) = (std::mem::take(syn), *to);
-        let connected = whole && connection.host.peer_addr().is_ok();
+        let connected = whole && rustix::net::getpeername(&connection.host).is_ok();
         let Some(station) = station.filter(|_| connected) else {
             self.connections.remove(&id);
             self.receive(&syn);
             return;
         };
         // It only makes small answers faster.
-        let _ = connection.host.set_nodelay(true);
+        let _ = nodelay(&connection.host);
         let mut socket = new_socket();
         let listening = socket.listen(IpEndpoint::from(to)).is_ok();
         debug_assert!(listening, "a port of a SYN is not zero");
@@ -418,11 +449,13 @@ impl Tcp {
     }
 
     fn remove(&mut self, id: u32) {
-        if let Some(Connection {
-            phase: Phase::Open { handle },
-            ..
-        }) = self.connections.remove(&id)
-        {
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        if let Some(user) = connection.dialler {
+            self.answers.push((user, false));
+        }
+        if let Phase::Open { handle } = connection.phase {
             // A socket that is removed says nothing more, so it is ended and heard first.
             self.sockets.get_mut::<tcp::Socket<'_>>(handle).abort();
             self.poll_interface();
@@ -439,6 +472,11 @@ impl Tcp {
             return false;
         };
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        if socket.state() == tcp::State::Established
+            && let Some(user) = connection.dialler.take()
+        {
+            self.answers.push((user, true));
+        }
         let carried = carry_in(connection, socket).and_then(|a| Ok(carry_out(connection, socket)? | a));
         let over = match socket.state() {
             tcp::State::Closed => true,
@@ -476,10 +514,10 @@ impl Tcp {
 fn carry_in(connection: &mut Connection, socket: &mut tcp::Socket<'_>) -> io::Result<bool> {
     let mut moved = false;
     while !connection.host_ended && socket.can_send() {
-        let host = &mut connection.host;
-        let read = socket.send(|room| match host.read(room) {
-            Ok(length) => (length, Ok(length)),
-            Err(error) => (0, Err(error)),
+        let host = &connection.host;
+        let read = socket.send(|room| match rustix::net::recv(host, room, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => (length, Ok(length)),
+            Err(errno) => (0, Err(io::Error::from(errno))),
         });
         match read.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))? {
             Ok(0) => {
@@ -498,12 +536,13 @@ fn carry_in(connection: &mut Connection, socket: &mut tcp::Socket<'_>) -> io::Re
 
 /// Out of the network to the host.
 fn carry_out(connection: &mut Connection, socket: &mut tcp::Socket<'_>) -> io::Result<bool> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let mut moved = false;
     while socket.can_recv() {
-        let host = &mut connection.host;
-        let written = socket.recv(|bytes| match host.write(bytes) {
+        let host = &connection.host;
+        let written = socket.recv(|bytes| match rustix::net::send(host, bytes, flags) {
             Ok(length) => (length, Ok(length)),
-            Err(error) => (0, Err(error)),
+            Err(errno) => (0, Err(io::Error::from(errno))),
         });
         match written.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))? {
             Ok(_) => moved = true,
@@ -520,7 +559,7 @@ fn carry_out(connection: &mut Connection, socket: &mut tcp::Socket<'_>) -> io::R
     if said_so && !connection.guest_ended {
         connection.guest_ended = true;
         // The host may be gone already.
-        let _ = connection.host.shutdown(Shutdown::Write);
+        let _ = rustix::net::shutdown(&connection.host, Shutdown::Write);
         moved = true;
     }
     Ok(moved)
@@ -536,11 +575,15 @@ fn new_socket() -> tcp::Socket<'static> {
 }
 
 /// A connection that is being made.
-fn start_connecting(to: SocketAddrV4) -> io::Result<TcpStream> {
+fn start_connecting(to: SocketAddrV4) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno.into()),
     }
+}
+
+fn nodelay(socket: impl std::os::fd::AsFd) -> io::Result<()> {
+    Ok(sockopt::set_tcp_nodelay(socket, true)?)
 }

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod image;
 pub(crate) mod instance;
+pub(crate) mod network;
 pub(crate) mod package;
 pub(crate) mod run;
 pub(crate) mod test;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
         Command::Rename(args) => instance::rename::run(&args, printer),
         Command::Supervise(args) => instance::supervise::run(&args, printer),
         Command::Image(args) => image::run(&args, printer),
+        Command::Network(args) => network::run(&args, printer),
         Command::Package(args) => package::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Demo(args) => demo::run(&args, printer),
