@@ -46,8 +46,8 @@ pub struct Descriptors {
     pub control: RawFd,
     /// QEMU's machine protocol (QMP), a socket.
     pub monitor: RawFd,
-    /// The tap device, for a link that has one of ours.
-    pub tap: Option<RawFd>,
+    /// The other end of the network card: a tap device of ours, or a socket of a rootless LAN.
+    pub card: Option<RawFd>,
 }
 
 impl Descriptors {
@@ -55,7 +55,7 @@ impl Descriptors {
     pub const EXAMPLES: Self = Self {
         control: 3,
         monitor: 4,
-        tap: Some(5),
+        card: Some(5),
     };
 }
 
@@ -77,7 +77,7 @@ impl CommandLine {
         line.processor(spec);
         line.consoles(spec, descriptors);
         line.disks(spec);
-        line.network(spec, descriptors.tap);
+        line.network(spec, descriptors.card);
         if spec.entropy_device {
             line.device(spec, "virtio-rng", |device| device);
         }
@@ -217,14 +217,19 @@ impl CommandLine {
         });
     }
 
-    fn network(&mut self, spec: &MachineSpec, tap: Option<RawFd>) {
+    fn network(&mut self, spec: &MachineSpec, card: Option<RawFd>) {
         let netdev = match &spec.link {
             Link::User(subnet) => user_network(subnet.as_ref(), &spec.forwards),
+            // Frame by frame, so that none is cut in two when the network's process is started again.
+            Link::Lan(_) => Options::of("dgram")
+                .with("id", "net")
+                .with("local.type", "fd")
+                .with("local.str", card.unwrap_or_default()),
             Link::Tap { source, mover } => {
                 let device = Options::of("tap").with("id", "net");
                 let device = match source {
                     // A descriptor is missing only where QEMU is not to be run.
-                    TapSource::Launcher { .. } => device.with("fd", tap.unwrap_or_default()),
+                    TapSource::Launcher { .. } => device.with("fd", card.unwrap_or_default()),
                     TapSource::Helper { program, bridge } => {
                         device.with("br", bridge).with("helper", program.display())
                     }

@@ -18,7 +18,7 @@ use crate::forward::{self, Forward};
 use crate::instance::{Instance, Instances, Options, Phase};
 use crate::machine::{self, Machine};
 use crate::network::host::{HostNetwork, NoVhost};
-use crate::network::{Link, TapSource, tap};
+use crate::network::{Link, TapSource, lan, tap};
 use crate::qemu::Qemu;
 use crate::spec::{Entry, Host, MachineSpec, RunRequest, own_config};
 use crate::volume;
@@ -159,12 +159,16 @@ impl Launch {
         let mut spec = self.spec;
         spec.forwards = claim(spec.forwards, &instance.state().forwards)?;
         spec.gdb_port = spec.gdb_port.map(forward::claim_gdb_port).transpose()?;
-        let tap = match &spec.link {
+        let (card, place) = match &spec.link {
             Link::Tap {
                 source: TapSource::Launcher { device, bridge },
                 ..
-            } => Some(tap::open(device.as_ref(), bridge.as_ref(), spec.mac)?),
-            Link::Tap { .. } | Link::User(_) => None,
+            } => (Some(tap::open(device.as_ref(), bridge.as_ref(), spec.mac)?), None),
+            Link::Lan(lan) => {
+                let joined = lan::join(instance.root(), lan, &spec)?;
+                (Some(joined.card), Some(joined.place))
+            }
+            Link::Tap { .. } | Link::User(_) => (None, None),
         };
         let folder = instance.folder();
         let disk = folder.join(file::DISK);
@@ -180,7 +184,7 @@ impl Launch {
             }
             Entry::Disk => hermitage_disk::open_overlay(&disk, Access::Write)?.set_boot_config(&spec.boot)?,
         }
-        machine::start(&self.qemu, spec, folder, self.lock, tap, outputs)
+        machine::start(&self.qemu, spec, folder, self.lock, (card, place), outputs)
     }
 }
 

@@ -37,6 +37,7 @@ use crate::exit::GuestExit;
 use crate::instance::Instance;
 use crate::log;
 use crate::monitor::{Monitor, Start};
+use crate::network::lan::Place;
 use crate::process::ProcessId;
 use crate::qemu::Qemu;
 use crate::spec::MachineSpec;
@@ -90,6 +91,8 @@ pub struct Machine {
     /// What is removed with the machine.
     instance: Option<Instance>,
     _image: Lock,
+    /// Its place on a rootless LAN.
+    _place: Option<Place>,
 }
 
 /// Starts a machine: QEMU, with the command line that follows from `spec`, in `folder`, where an instance's files lie
@@ -101,7 +104,7 @@ pub(crate) fn start(
     spec: MachineSpec,
     folder: &Path,
     image: Lock,
-    tap: Option<OwnedFd>,
+    (card, place): (Option<OwnedFd>, Option<Place>),
     console: Arc<Outputs>,
 ) -> Result<Machine, Error> {
     let fault = |step| move |source| Error::Process { step, source };
@@ -112,9 +115,9 @@ pub(crate) fn start(
     let descriptors = Descriptors {
         control: remotes[0].as_raw_fd(),
         monitor: remotes[1].as_raw_fd(),
-        tap: tap.as_ref().map(AsRawFd::as_raw_fd),
+        card: card.as_ref().map(AsRawFd::as_raw_fd),
     };
-    remotes.extend(tap);
+    remotes.extend(card);
     let command_line = CommandLine::new(&spec, descriptors);
     let log = folder.join(file::QEMU);
     let errors = File::create(&log).map_err(Error::io("create", &log))?;
@@ -153,6 +156,7 @@ pub(crate) fn start(
         folder: folder.to_owned(),
         instance: None,
         _image: image,
+        _place: place,
     };
     machine.wait_until_it_is_up(qemu)?;
     Ok(machine)

@@ -107,6 +107,9 @@ pub struct RunRequest {
     /// The network card's address; leased by DHCP if `None`.
     #[serde(default, with = "as_text")]
     pub address: Option<Ipv4Cidr>,
+    /// Names that it shares with others on a rootless LAN, beside its own.
+    #[serde(default)]
+    pub aliases: Vec<String>,
     /// The router, where the address is given.
     #[serde(default)]
     pub gateway: Option<Ipv4Addr>,
@@ -152,6 +155,7 @@ impl RunRequest {
             machine: MachineType::default(),
             bridge: None,
             address: None,
+            aliases: Vec::new(),
             gateway: None,
             name_servers: Vec::new(),
             volumes: Vec::new(),
@@ -312,6 +316,7 @@ mod tests {
             "machine",
             "bridge",
             "address",
+            "aliases",
             "volumes",
             "labels",
             "gdb_port",

@@ -21,12 +21,13 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 
+use crate::file::FileError;
 use crate::switch::Counters;
 
 /// Name of the socket in a network's folder.
 const SOCKET: &str = "control";
 
-/// Name of the file whose lock is held by whoever starts the network's process.
+/// Name of the file whose lock is held by whoever makes the network or starts its process.
 const START: &str = "start.lock";
 
 /// Most bytes of a line: an attachment with some hundred forwards has ten thousand.
@@ -120,15 +121,8 @@ pub(crate) enum Reply {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// A file or socket of the network.
-    #[error("cannot {doing} `{path}`")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The network's process cannot be started, or ends at once.
     #[error("network's process does not start")]
     Start {
@@ -158,11 +152,8 @@ impl Client {
     /// # Errors
     /// The socket cannot be used.
     pub fn connect(folder: &Path) -> Result<Option<Self>, ControlError> {
-        let failed = |source| ControlError::Io {
-            doing: "connect to",
-            path: folder.join(SOCKET),
-            source,
-        };
+        let socket = folder.join(SOCKET);
+        let failed = |source| FileError::io("connect to", &socket)(source);
         let folder = match File::open(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed)?,
@@ -177,7 +168,7 @@ impl Client {
             {
                 return Ok(None);
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(error).into()),
         };
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
@@ -193,16 +184,12 @@ impl Client {
     /// It cannot be started, or the socket cannot be used.
     pub fn open(folder: &Path, start: impl Fn() -> io::Result<()>) -> Result<Self, ControlError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|source| ControlError::Io {
-            doing: "create",
-            path: folder.to_owned(),
-            source,
-        })?;
+        made.map_err(FileError::io("create", folder))?;
         for _ in 0..ATTEMPTS {
             if let Some(client) = Self::connect(folder)? {
                 return Ok(client);
             }
-            let _lock = lock(folder, START)?;
+            let _lock = lock(folder)?;
             if let Some(client) = Self::connect(folder)? {
                 return Ok(client);
             }
@@ -319,9 +306,9 @@ fn short(folder: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
 }
 
-/// Takes a lock in a network's folder, and waits for it.
-fn lock(folder: &Path, name: &str) -> Result<OwnedFd, ControlError> {
-    let path = folder.join(name);
+/// Takes the lock of those who make a network or start its process, and waits for it.
+pub(crate) fn lock(folder: &Path) -> Result<OwnedFd, ControlError> {
+    let path = folder.join(START);
     let lock = || -> io::Result<OwnedFd> {
         let file = OpenOptions::new()
             .create(true)
@@ -331,11 +318,7 @@ fn lock(folder: &Path, name: &str) -> Result<OwnedFd, ControlError> {
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file.into())
     };
-    lock().map_err(|source| ControlError::Io {
-        doing: "lock",
-        path: path.clone(),
-        source,
-    })
+    Ok(lock().map_err(FileError::io("lock", &path))?)
 }
 
 /// The socket of the network in `folder`, in the place of one that a process left that is gone.

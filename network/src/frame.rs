@@ -22,6 +22,11 @@ pub(crate) const DHCP_SERVER: u16 = 67;
 /// Port of DHCP clients.
 pub(crate) const DHCP_CLIENT: u16 = 68;
 
+/// A MAC address as people write it, `a2:13:15:00:80:02`.
+pub(crate) fn mac_text(mac: EthernetAddress) -> String {
+    mac.0.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Who a guest is on its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Station {

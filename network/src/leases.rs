@@ -4,37 +4,22 @@
 //! killed at any moment gives each guest the address that it had.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use smoltcp::wire::EthernetAddress;
 
+use crate::file::{self, FileError};
+use crate::frame::mac_text;
 use crate::subnet::Subnet;
 
 /// Why there is no address.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// The file cannot be read or written.
-    #[error("cannot {doing} `{path}`")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The file is not what we write.
-    #[error("`{path}` is damaged")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What its reader says.
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// All addresses are given out.
     #[error("network has no address left: all {0} are given out")]
     Full(usize),
@@ -80,27 +65,15 @@ impl Leases {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn open(path: &Path, subnet: Subnet) -> Result<Self, LeaseError> {
-        let by_mac = match fs::read(path) {
-            Ok(bytes) => {
-                let damaged = |source| LeaseError::Damaged {
+        let by_mac = match file::read::<Stored>(path)? {
+            Some(stored) if stored.version == VERSION => stored.leases,
+            Some(_) => {
+                return Err(LeaseError::from(FileError::Damaged {
                     path: path.to_owned(),
-                    source,
-                };
-                let stored: Stored = serde_json::from_slice(&bytes).map_err(damaged)?;
-                if stored.version != VERSION {
-                    let version = <serde_json::Error as serde::de::Error>::custom("an unknown version");
-                    return Err(damaged(version));
-                }
-                stored.leases
+                    source: serde::de::Error::custom("an unknown version"),
+                }));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(source) => {
-                return Err(LeaseError::Io {
-                    doing: "read",
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+            None => BTreeMap::new(),
         };
         Ok(Self {
             subnet,
@@ -118,7 +91,7 @@ impl Leases {
         mac: EthernetAddress,
         wanted: Option<Ipv4Addr>,
     ) -> Result<Ipv4Addr, LeaseError> {
-        let mac = mac.to_string();
+        let mac = mac_text(mac);
         let has = self.by_mac.get(&mac).copied();
         let has = has.filter(|&address| self.subnet.hosts().any(|host| host == address));
         let address = match (wanted, has) {
@@ -164,19 +137,7 @@ impl Leases {
             version: VERSION,
             leases: self.by_mac.clone(),
         };
-        let temporary = self.path.with_extension("json.new");
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            serde_json::to_writer_pretty(&mut file, &stored)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &self.path)
-        };
-        write().map_err(|source| LeaseError::Io {
-            doing: "write",
-            path: self.path.clone(),
-            source,
-        })
+        Ok(file::write(&self.path, &stored)?)
     }
 }
 
@@ -213,7 +174,7 @@ mod tests {
         assert_eq!(leases.address_of(mac(1), Some(wanted)).unwrap(), wanted);
         assert_eq!(leases.address_of(mac(1), Some(wanted)).unwrap(), wanted);
         let error = leases.address_of(mac(2), Some(wanted)).unwrap_err().to_string();
-        assert!(error.contains(&mac(1).to_string()), "{error}");
+        assert!(error.contains("a2:13:15:00:80:01"), "{error}");
         let gateway = "10.1.0.1".parse().unwrap();
         assert!(matches!(
             leases.address_of(mac(2), Some(gateway)),
@@ -238,9 +199,12 @@ mod tests {
     fn refuses_a_damaged_file() {
         let folder = tempfile::tempdir().unwrap();
         for text in ["", "{", r#"{"version":2,"leases":{}}"#] {
-            fs::write(folder.path().join("leases.json"), text).unwrap();
+            std::fs::write(folder.path().join("leases.json"), text).unwrap();
             let opened = Leases::open(&folder.path().join("leases.json"), Subnet::default());
-            assert!(matches!(opened, Err(LeaseError::Damaged { .. })), "{text}");
+            assert!(
+                matches!(opened, Err(LeaseError::File(FileError::Damaged { .. }))),
+                "{text}"
+            );
         }
     }
 }

@@ -8,7 +8,9 @@
 //! - [`frame`]: what a frame is, where it goes, and whether its sender may send it;
 //! - [`switch`]: hands frames from guest to guest, and to the gateway;
 //! - [`gateway`]: addresses (DHCP), names (DNS), ports of the host that lead to a guest, and the way out;
-//! - [`settings`], [`subnet`]: what a network is made with; [`store`]: all networks of a user; [`leases`], [`names`]: who has which address, for ever; and who is called what;
+//! - [`settings`], [`subnet`]: what a network is made with; [`store`]: all networks of a user; [`file`](mod@file): how their files
+//!   are written;
+//! - [`leases`], [`names`]: who has which address, for ever; and who is called what;
 //! - [`control`]: what is said between a network's process and those who use it;
 //! - [`server`]: the process's loop. Start reading there.
 //!
@@ -16,6 +18,7 @@
 //! tests and fuzzers drive them without sockets.
 
 pub mod control;
+pub mod file;
 pub mod frame;
 pub mod gateway;
 pub mod leases;

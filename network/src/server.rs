@@ -23,7 +23,8 @@ use rustix::fs::{FlockOperation, flock};
 use smoltcp::wire::EthernetAddress;
 
 use crate::control::{self, Attached, Attachment, Member, Reply, Request};
-use crate::frame::{MAX_FRAME, Station};
+use crate::file::FileError;
+use crate::frame::{MAX_FRAME, Station, mac_text};
 use crate::gateway::{Dial, Gateway};
 use crate::leases::{LeaseError, Leases};
 use crate::names::Found;
@@ -50,15 +51,8 @@ pub enum ServeError {
     #[error("network in `{0}` is served by another process")]
     Served(PathBuf),
     /// A file of the network.
-    #[error("cannot {doing} `{path}`")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The addresses that are given out.
     #[error(transparent)]
     Leases(#[from] LeaseError),
@@ -92,11 +86,7 @@ impl Server {
         let lock = take(folder)?;
         let subnet = settings.subnet;
         let leases = Leases::open(&folder.join("leases.json"), subnet)?;
-        let listener = control::listen(folder).map_err(|source| ServeError::Io {
-            doing: "listen in",
-            path: folder.to_owned(),
-            source,
-        })?;
+        let listener = control::listen(folder).map_err(FileError::io("listen in", folder))?;
         let poller = Poller::new().map_err(ServeError::Wait)?;
         poller
             .add(&listener, Token::Control, Interest::READ)
@@ -337,7 +327,7 @@ impl Server {
             let station = self.switch.station(id)?;
             Some(Member {
                 name: port.name.clone(),
-                mac: station.mac.to_string(),
+                mac: mac_text(station.mac),
                 address: station.address,
                 aliases: port.aliases.clone(),
                 counters: port.counters,
@@ -358,10 +348,13 @@ impl Server {
             .parse()
             .map_err(|()| format!("`{}` is no MAC address", guest.mac))?;
         if mac == GATEWAY_MAC || !mac.is_unicast() {
-            return Err(format!("MAC address `{mac}` is none that a guest can have"));
+            return Err(format!(
+                "MAC address `{}` is none that a guest can have",
+                guest.mac
+            ));
         }
         if let Some(other) = self.switch.port(mac).and_then(|port| self.ports.get(&port)) {
-            return Err(format!("MAC address `{mac}` is `{}`'s", other.name));
+            return Err(format!("MAC address `{}` is `{}`'s", guest.mac, other.name));
         }
         let address = self
             .leases
@@ -446,23 +439,18 @@ fn station_of(switch: &Switch, ports: &BTreeMap<u32, Port>, address: Ipv4Addr) -
 
 /// Makes the folder, and takes its lock.
 fn take(folder: &Path) -> Result<File, ServeError> {
-    let failed = |doing, path: &Path, source| ServeError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    };
-    fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
+    fs::create_dir_all(folder).map_err(FileError::io("create", folder))?;
     let path = folder.join("lock");
     let opened = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path);
-    let lock = opened.map_err(|source| failed("open", &path, source))?;
+    let lock = opened.map_err(FileError::io("open", &path))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Served(folder.to_owned())),
-        Err(errno) => Err(failed("lock", &path, errno.into())),
+        Err(errno) => Err(FileError::io("lock", &path)(errno.into()).into()),
     }
 }
 

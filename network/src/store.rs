@@ -11,8 +11,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::{Client, ControlError};
-use crate::settings::{Settings, SettingsError};
+use crate::control::{self, Client, ControlError};
+use crate::file::FileError;
+use crate::settings::Settings;
 
 /// Most bytes of a name: it is a label of a DNS name (RFC 1035, section 2.3.4).
 const MAX_NAME: usize = 63;
@@ -106,19 +107,9 @@ pub enum StoreError {
         /// The guests' names.
         guests: Vec<String>,
     },
-    /// A folder cannot be used.
-    #[error("cannot {doing} `{path}`")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// Its settings.
+    /// Its folder or its settings cannot be used.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    File(#[from] FileError),
     /// Its process.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -167,11 +158,12 @@ impl Store {
     /// There is one of that name, or it cannot be written.
     pub fn create(&self, name: &NetworkName, settings: &Settings) -> Result<(), StoreError> {
         let folder = self.folder(name);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(FileError::io("create", &folder))?;
+        let _lock = control::lock(&folder)?;
         if Settings::read(&folder)?.is_some() {
             return Err(StoreError::Exists(name.clone()));
         }
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(io_error("create", &folder))?;
         Ok(settings.write(&folder)?)
     }
 
@@ -190,7 +182,9 @@ impl Store {
             }
         }
         match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &folder)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::io("remove", &folder)(error).into())
+            }
             _ => Ok(()),
         }
     }
@@ -205,7 +199,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         };
-        let entries = entries.map_err(io_error("read", &self.folder))?;
+        let entries = entries.map_err(FileError::io("read", &self.folder))?;
         let name = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse::<NetworkName>().ok();
         let mut names: Vec<_> = entries.iter().filter_map(name).collect();
         // A folder without settings is what a removal left that was cut short.
@@ -215,11 +209,6 @@ impl Store {
         names.dedup();
         Ok(names)
     }
-}
-
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { doing, path, source }
 }
 
 #[cfg(test)]

@@ -183,7 +183,13 @@ fn helper() -> TapSource {
 fn each_network_changes_exactly_its_arguments() {
     const USER: &[&str] = &["user,id=net"];
     let tap = |source, mover| Link::Tap { source, mover };
+    let lan = Link::Lan(crate::network::lan::Lan {
+        network: "app".parse().unwrap(),
+        aliases: Vec::new(),
+        address: None,
+    });
     let networks: &[(Link, &str)] = &[
+        (lan, "dgram,id=net,local.type=fd,local.str=5"),
         (tap(ours(), Mover::Qemu(None)), "tap,id=net,fd=5"),
         (tap(ours(), Mover::Kernel), "tap,id=net,fd=5,vhost=on"),
         (

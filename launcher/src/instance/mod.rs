@@ -297,6 +297,11 @@ impl Instance {
         &self.folder
     }
 
+    /// The root below which it lies: `<root>/instances/<name>`.
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.ancestors().nth(2).unwrap_or(&self.folder)
+    }
+
     /// What it is.
     #[must_use]
     pub fn record(&self) -> &Record {

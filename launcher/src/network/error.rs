@@ -4,6 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use hermitage_boot::Ipv4Cidr;
+use hermitage_network::store::StoreError;
 
 use super::{DEFAULT_BRIDGES, Network};
 use crate::forward::Forward;
@@ -12,8 +13,8 @@ use crate::units::InterfaceName;
 /// Why a guest cannot be connected as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// Forwards are of QEMU's own network.
-    #[error("`{forward}` needs the network `user`, not `{network}`")]
+    /// A guest on a bridge has an address that is reached without a forward.
+    #[error("`{forward}` needs the network `user` or `lan`, not `{network}`")]
     ForwardWithoutNat {
         /// The forward.
         forward: Forward,
@@ -21,7 +22,7 @@ pub enum NetworkError {
         network: Network,
     },
     /// A bridge was named for a network that has none.
-    #[error("the network `user` has no bridge `{bridge}`")]
+    #[error("the networks `user` and `lan` have no bridge `{bridge}`")]
     UnusedBridge {
         /// The bridge.
         bridge: InterfaceName,
@@ -83,6 +84,12 @@ pub enum NetworkError {
         /// Its name.
         device: String,
     },
+    /// A LAN that there is not, or whose settings are damaged.
+    #[error(transparent)]
+    Lan(#[from] StoreError),
+    /// A LAN's process does not start, or refuses the guest.
+    #[error("guest cannot join its network")]
+    Join(#[from] hermitage_network::control::ControlError),
     /// A step that the kernel refused.
     #[error("cannot {step}")]
     Step {
@@ -105,6 +112,8 @@ impl NetworkError {
             | Self::GatewayElsewhere { .. }
             | Self::SmallSubnet(_) => true,
             Self::NoBridge
+            | Self::Lan(_)
+            | Self::Join(_)
             | Self::NoSuchBridge { .. }
             | Self::NotABridge { .. }
             | Self::NoRights { .. }
@@ -139,14 +148,17 @@ impl NetworkError {
                     "run as root or with CAP_NET_ADMIN; or have root make a device for you, \
                      `ip tuntap add tap0 mode tap user $USER && ip link set tap0 up master {bridge}`, and use \
                      `-n tap:tap0`; or have root allow QEMU's helper: `allow {bridge}` in /etc/qemu/bridge.conf and \
-                     `chmod u+s` on qemu-bridge-helper. `-n user` needs no rights"
+                     `chmod u+s` on qemu-bridge-helper. `-n lan` and `-n user` need no rights"
                 ));
             }
             Self::Device { .. } => {
                 "it may be in use by another guest, belong to another user, or not be a tap device: `ip -d link show` tells"
             }
             Self::PortAlready { .. } => "leave out `-b`, or take the device off its bridge",
-            Self::Step { .. } => return None,
+            Self::Lan(StoreError::Unknown { name, .. }) => {
+                return Some(format!("make it with `cargo xtask network create {name}`"));
+            }
+            Self::Lan(_) | Self::Join(_) | Self::Step { .. } => return None,
         };
         Some(hint.to_owned())
     }

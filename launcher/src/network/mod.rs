@@ -5,6 +5,7 @@
 //! | network | the guest is connected to | rights |
 //! | --- | --- | --- |
 //! | `user` | a NAT of its own, inside QEMU | none |
+//! | `lan` | the rootless LAN of that name ([`lan`]) | none |
 //! | `tap`, `bridge` | a bridge of this host, or a tap device that somebody made | `CAP_NET_ADMIN`, or one that was given |
 //! | `vhost` | the same; the host's kernel moves the frames | also `/dev/vhost-net` |
 //!
@@ -13,6 +14,7 @@
 
 pub mod error;
 pub mod host;
+pub mod lan;
 pub mod subnet;
 pub(crate) mod tap;
 
@@ -22,9 +24,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use hermitage_boot::Ipv4Cidr;
+use hermitage_network::NetworkName;
 
 pub use error::NetworkError;
 use host::{HostNetwork, NoVhost};
+use lan::Lan;
 use subnet::UserSubnet;
 
 use crate::spec::RunRequest;
@@ -41,6 +45,8 @@ pub enum Network {
     /// QEMU's user network: a NAT of its own for each guest; needs no rights.
     #[default]
     User,
+    /// A rootless LAN: guests see each other by name.
+    Lan(NetworkName),
     /// A tap device: this one, or one of our own on a bridge.
     Tap(Option<InterfaceName>),
     /// A bridge: this one, or the default.
@@ -53,8 +59,14 @@ impl FromStr for Network {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const EXPECTED: &str = "a network is `user`, `tap`, `bridge` or `vhost`, the latter three with a device \
-                                behind a colon if need be, such as `tap:tap0`";
+        const EXPECTED: &str = "a network is `user`, `lan`, `tap`, `bridge` or `vhost`, `lan` with a network and the \
+                                latter three with a device behind a colon if need be, such as `tap:tap0`";
+        if let Some(name) = text.strip_prefix("lan:") {
+            let name = name.parse::<NetworkName>();
+            return name
+                .map(Self::Lan)
+                .map_err(|_| ParseError::new(text, "names no network", EXPECTED));
+        }
         let (word, device) = match text.split_once(':') {
             Some((word, device)) => (word, Some(device.parse::<InterfaceName>()?)),
             None => (text, None),
@@ -65,7 +77,7 @@ impl FromStr for Network {
             ("tap", device) => Ok(Self::Tap(device)),
             ("bridge", device) => Ok(Self::Bridge(device)),
             ("vhost", device) => Ok(Self::Vhost(device)),
-            ("lan", _) => Err(ParseError::new(text, "is not available yet", EXPECTED)),
+            ("lan", None) => Ok(Self::Lan(NetworkName::default())),
             _ => Err(ParseError::new(text, "is not a network", EXPECTED)),
         }
     }
@@ -75,6 +87,8 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, device) = match self {
             Self::User => ("user", &None),
+            Self::Lan(name) if name.as_str() == NetworkName::DEFAULT => ("lan", &None),
+            Self::Lan(name) => return write!(f, "lan:{name}"),
             Self::Tap(device) => ("tap", device),
             Self::Bridge(device) => ("bridge", device),
             Self::Vhost(device) => ("vhost", device),
@@ -91,6 +105,8 @@ impl fmt::Display for Network {
 pub enum Link {
     /// QEMU's user network, with addresses of its own choice if `None`.
     User(Option<UserSubnet>),
+    /// A rootless LAN.
+    Lan(Lan),
     /// A tap device.
     Tap {
         /// Where it comes from.
@@ -128,7 +144,7 @@ impl Link {
     fn subnet(&self) -> Option<&UserSubnet> {
         match self {
             Self::User(subnet) => subnet.as_ref(),
-            Self::Tap { .. } => None,
+            Self::Lan(_) | Self::Tap { .. } => None,
         }
     }
 }
@@ -175,6 +191,18 @@ pub fn connect(request: &RunRequest, host: &HostNetwork) -> Result<Link, Network
                 });
             }
             return Ok(Link::User(UserSubnet::of(request)?));
+        }
+        Network::Lan(network) => {
+            if let Some(bridge) = &request.bridge {
+                return Err(NetworkError::UnusedBridge {
+                    bridge: bridge.clone(),
+                });
+            }
+            return Ok(Link::Lan(Lan {
+                network: network.clone(),
+                aliases: request.aliases.clone(),
+                address: request.address.as_ref().map(Ipv4Cidr::address),
+            }));
         }
         Network::Tap(device) => (device, None, false),
         Network::Vhost(device) => (device, None, true),
@@ -294,6 +322,8 @@ mod tests {
     fn reads_what_it_shows_and_refuses_the_rest() {
         for text in [
             "user",
+            "lan",
+            "lan:node-micro",
             "tap",
             "tap:tap0",
             "bridge",
@@ -307,7 +337,7 @@ mod tests {
             ("wan", "`wan` is not a network; a network is `user`"),
             ("", "`` is not a network"),
             ("user:eth0", "`user:eth0` takes no device"),
-            ("lan", "`lan` is not available yet"),
+            ("lan:A", "`lan:A` names no network"),
             ("tap:", "`` is not a network device"),
             ("tap:../x", "`../x` is not a network device"),
             ("tap:sixteen-letters-", "is not a network device"),
@@ -424,9 +454,13 @@ mod tests {
             (
                 "tap",
                 forward,
-                "`127.0.0.1:0:80` needs the network `user`, not `tap`",
+                "`127.0.0.1:0:80` needs the network `user` or `lan`, not `tap`",
             ),
-            ("user", bridge, "the network `user` has no bridge `office`"),
+            (
+                "user",
+                bridge,
+                "the networks `user` and `lan` have no bridge `office`",
+            ),
             ("bridge:virbr0", bridge, "`virbr0` and `office` are two bridges"),
             (
                 "tap",

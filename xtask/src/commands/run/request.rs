@@ -62,9 +62,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME|PATH[:ro]", help_heading = GUEST)]
     volume: Vec<Volume>,
 
-    /// Network: `user`, a NAT of its own for each guest that needs no rights; `tap` or `bridge`, a port of a bridge of
+    /// Network: `user`, a NAT of its own for each guest; `lan`, a network of guests that see each other by name, the one
+    /// that is named or `default`; these need no rights. `tap` or `bridge`, a port of a bridge of
     /// this host, or the tap device that is named; `vhost`, the same with frames moved by the host's kernel
-    #[arg(short, long, value_name = "user|tap|bridge|vhost[:DEVICE]", default_value_t, help_heading = NETWORK)]
+    #[arg(short, long, value_name = "user|lan|tap|bridge|vhost[:NAME]", default_value_t, help_heading = NETWORK)]
     network: Network,
 
     /// Bridge for tap, bridge or vhost [default: br0 or virbr0]
@@ -74,6 +75,10 @@ pub(crate) struct Flags {
     /// Forward a port of this host, 127.0.0.1 unless an address is given; host port 0 is any free one
     #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]", help_heading = NETWORK)]
     forward: Vec<Forward>,
+
+    /// Name that it shares with others on a lan, beside its own
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
+    alias: Vec<String>,
 
     /// MAC address [default: derived from the instance's name]
     #[arg(long, value_name = "ADDRESS", help_heading = NETWORK)]
@@ -211,6 +216,7 @@ impl Flags {
             },
             bridge: self.bridge.clone(),
             address: self.ip,
+            aliases: self.alias.clone(),
             gateway: self.gateway,
             name_servers: self.dns.clone(),
             volumes: self.volumes()?,

@@ -1,0 +1,241 @@
+//! A guest's place on a rootless LAN ([`hermitage_network`]).
+//!
+//! QEMU and the network's process hold the ends of a pair of datagram sockets. This process keeps a copy of the latter's
+//! end as long as the guest runs: when the network's process is gone it is started again, and given the same socket, and
+//! the guest goes on.
+//!
+//! The network's process is the program that uses this library, with the arguments `network serve NAME` and the root in
+//! its environment: it says a line when it listens, and outlives whoever started it.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hermitage_network::control::{self, Attachment, Client};
+use hermitage_network::{NetworkName, Store};
+
+use super::NetworkError;
+use crate::environment;
+use crate::forward::{Forward, Protocol};
+use crate::spec::MachineSpec;
+
+/// How long after a failed attempt a guest is attached again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a network's process writes what it has to say.
+const LOG: &str = "network.log";
+
+/// A network, and what a guest wants to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lan {
+    /// The network.
+    pub network: NetworkName,
+    /// Names that the guest shares with others, beside its own.
+    pub aliases: Vec<String>,
+    /// Its address; by its MAC address if `None`.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// A guest's place on its network. Dropping it frees the place.
+#[derive(Debug)]
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    over: bool,
+    /// What ends the connection to the network's process.
+    connection: Option<UnixStream>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No thread leaves it half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what ends the connection; ends it at once if that is wanted already.
+    fn keep(&self, client: &Client) {
+        let connection = client.handle().ok();
+        let mut state = self.state();
+        if state.over {
+            connection.inspect(end);
+        } else {
+            state.connection = connection;
+        }
+    }
+
+    /// Waits; gives whether it is over.
+    fn is_over_within(&self, time: Duration) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.state(), time, |state| !state.over);
+        waited.unwrap_or_else(PoisonError::into_inner).0.over
+    }
+}
+
+/// What a machine gets on a network.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// QEMU's end of the network card.
+    pub(crate) card: OwnedFd,
+    /// Held as long as the guest runs.
+    pub(crate) place: Place,
+}
+
+/// Gives a machine its place on `network`, below `root`.
+pub(crate) fn join(root: &Path, lan: &Lan, spec: &MachineSpec) -> Result<Joined, NetworkError> {
+    let network = &lan.network;
+    let store = Store::new(root);
+    store.settings(network)?;
+    let (card, switch) = control::card().map_err(|source| NetworkError::Step {
+        step: "make the network card's socket",
+        source,
+    })?;
+    let member = Member {
+        root: root.to_owned(),
+        network: network.clone(),
+        folder: store.folder(network),
+        attachment: attachment(spec, lan),
+        switch,
+    };
+    let client = member.attach()?;
+    let shared = Arc::new(Shared::default());
+    shared.keep(&client);
+    let keeper = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || keep(&member, client, &shared))
+    };
+    Ok(Joined {
+        card,
+        place: Place {
+            shared,
+            keeper: Some(keeper),
+        },
+    })
+}
+
+fn attachment(spec: &MachineSpec, lan: &Lan) -> Attachment {
+    let forward = |forward: &Forward| control::Forward {
+        address: (*forward.host.ip()).into(),
+        host: forward.host.port(),
+        guest: forward.guest_port,
+        udp: forward.protocol == Protocol::Udp,
+    };
+    Attachment {
+        name: spec.name.to_string(),
+        mac: spec.mac.to_string(),
+        aliases: lan.aliases.clone(),
+        address: lan.address,
+        forwards: spec.forwards.iter().map(forward).collect(),
+    }
+}
+
+/// A guest that is to be on a network.
+struct Member {
+    root: PathBuf,
+    network: NetworkName,
+    folder: PathBuf,
+    attachment: Attachment,
+    /// A copy of the network's end of the card.
+    switch: OwnedFd,
+}
+
+impl Member {
+    /// Attaches the guest, and starts the network's process if it does not run.
+    fn attach(&self) -> Result<Client, NetworkError> {
+        let mut client = Client::open(&self.folder, || self.serve())?;
+        client.attach(self.attachment.clone(), self.switch.as_fd())?;
+        Ok(client)
+    }
+
+    /// Starts the network's process; waits until it listens.
+    fn serve(&self) -> io::Result<()> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(LOG))?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["network", "serve", self.network.as_str()])
+            .env_clear()
+            .env(environment::ROOT, &self.root)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // The terminal's Ctrl-C is not for it.
+            .process_group(0)
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        if line.is_empty() {
+            let status = child.wait()?;
+            let log = self.folder.join(LOG);
+            return Err(io::Error::other(format!(
+                "{status}; `{}` may say why",
+                log.display()
+            )));
+        }
+        // It ends by itself; until then somebody has to wait for it.
+        thread::spawn(move || child.wait());
+        Ok(())
+    }
+}
+
+/// Attaches the guest again whenever the network's process is gone, until it is over.
+fn keep(member: &Member, client: Client, shared: &Shared) {
+    let mut client = Some(client);
+    loop {
+        if let Some(client) = client.take() {
+            client.wait();
+        } else if shared.is_over_within(PAUSE) {
+            return;
+        }
+        if shared.state().over {
+            return;
+        }
+        // Without the network the guest runs on; that it is alone is all that can be said.
+        client = member.attach().ok();
+        if let Some(client) = &client {
+            shared.keep(client);
+        }
+    }
+}
+
+fn end(connection: &UnixStream) {
+    // Ended already, it is what is wanted.
+    let _ = connection.shutdown(std::net::Shutdown::Both);
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.state();
+            state.over = true;
+            state.connection.take().inspect(end);
+        }
+        self.shared.changed.notify_all();
+        if let Some(keeper) = self.keeper.take() {
+            // It panics with us or not at all; either way it is over.
+            let _ = keeper.join();
+        }
+    }
+}
