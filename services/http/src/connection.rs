@@ -41,7 +41,7 @@ pub struct Limits {
     pub body: usize,
     /// Most connections that are served at a time; the next ones wait in the listener's backlog.
     pub connections: usize,
-    /// How long a client may be silent, between requests or in one. The guest's kernel does not time sockets out.
+    /// How long a client may be silent, between requests or in one.
     pub silence: Duration,
 }
 

@@ -1,13 +1,13 @@
 //! The listener and its threads.
 //!
-//! One thread accepts; workers, started as they are needed and never ended, serve a connection each. There is no
+//! Each worker accepts a connection, serves it to its end, and accepts the next: no connection is handed from one thread
+//! to another. The worker after which none waits for a connection starts one more, up to the limit. There is no
 //! queue: when all workers are busy the next connection waits in the listener's backlog, so the memory that clients
 //! can make a guest use is bounded.
 
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicIsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, Scope};
 use std::{io, thread};
 
 use crate::body::Body;
@@ -21,11 +21,10 @@ const WORKER_STACK: usize = 128 * 1024;
 /// Serves connections until the listener fails; the handler gets requests with their whole body.
 ///
 /// # Errors
-/// What accepting a connection, or starting the first worker, failed with. A connection that its client gave up
-/// before it was accepted is no failure.
+/// What accepting a connection failed with. A connection that its client gave up before it was accepted is no failure.
 pub fn serve<H>(listener: &TcpListener, limits: Limits, handler: H) -> io::Result<()>
 where
-    H: Fn(&Request) -> Reply + Send + Sync + 'static,
+    H: Fn(&Request) -> Reply + Send + Sync,
 {
     serve_streams(listener, limits, move |mut request, body| {
         match body.read_whole() {
@@ -45,52 +44,69 @@ where
 /// As [`serve`].
 pub fn serve_streams<H>(listener: &TcpListener, limits: Limits, handler: H) -> io::Result<()>
 where
-    H: Fn(Request, &mut Body<'_>) -> Reply + Send + Sync + 'static,
+    H: Fn(Request, &mut Body<'_>) -> Reply + Send + Sync,
 {
-    let handler = Arc::new(handler);
-    let (sender, receiver) = sync_channel::<TcpStream>(0);
-    let receiver = Arc::new(Mutex::new(receiver));
-    // Workers that wait, less connections that wait for one.
-    let idle = Arc::new(AtomicIsize::new(0));
-    let mut workers = 0;
-    loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if is_the_clients(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        if idle.fetch_sub(1, Ordering::AcqRel) <= 0 && workers < limits.connections {
-            let started = thread::Builder::new().stack_size(WORKER_STACK).spawn({
-                let (receiver, handler, idle) = (receiver.clone(), handler.clone(), idle.clone());
-                move || work(&receiver, &idle, limits, &*handler)
-            });
-            match started {
-                Ok(_) => workers += 1,
-                // The workers that are there go on; the connection waits for one of them.
-                Err(_) if workers > 0 => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // Workers hold the receiver for ever: this cannot fail while this function runs.
-        let _ = sender.send(stream);
-    }
+    let crew = Crew {
+        listener,
+        limits,
+        handler,
+        waiting: AtomicUsize::new(0),
+        workers: AtomicUsize::new(1),
+    };
+    thread::scope(|scope| crew.work(scope))
 }
 
-fn work(
-    receiver: &Mutex<Receiver<TcpStream>>,
-    idle: &AtomicIsize,
+/// Those who serve a listener's connections.
+struct Crew<'a, H> {
+    listener: &'a TcpListener,
     limits: Limits,
-    handler: impl Fn(Request, &mut Body<'_>) -> Reply,
-) {
-    loop {
-        let received = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(stream) = received else { return };
-        // Best effort: the guest's kernel has no such time-outs, and a reply is one write in any case.
-        let _ = stream.set_read_timeout(Some(limits.silence));
-        let _ = stream.set_write_timeout(Some(limits.silence));
-        let _ = stream.set_nodelay(true);
-        connection::serve(&stream, limits, &handler);
-        idle.fetch_add(1, Ordering::AcqRel);
+    handler: H,
+    /// Workers that wait for a connection.
+    waiting: AtomicUsize,
+    /// All workers, the thread that called [`serve`] included.
+    workers: AtomicUsize,
+}
+
+impl<H> Crew<'_, H>
+where
+    H: Fn(Request, &mut Body<'_>) -> Reply + Send + Sync,
+{
+    /// Serves one connection after the other.
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> io::Result<()> {
+        loop {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+            let accepted = self.listener.accept();
+            let others_wait = self.waiting.fetch_sub(1, Ordering::AcqRel) > 1;
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if is_the_clients(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if !others_wait {
+                self.enlarge(scope);
+            }
+            // Best effort: a socket that cannot be told has a client that has gone, and reading finds out.
+            let _ = stream.set_read_timeout(Some(self.limits.silence));
+            let _ = stream.set_write_timeout(Some(self.limits.silence));
+            let _ = stream.set_nodelay(true);
+            connection::serve(&stream, self.limits, &self.handler);
+        }
+    }
+
+    /// Starts one more worker, if there may be one. Without memory for it, the workers that are there go on.
+    fn enlarge<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let more = |workers| (workers < self.limits.connections).then_some(workers + 1);
+        let place = self
+            .workers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        if place.is_err() {
+            return;
+        }
+        let thread = Builder::new().stack_size(WORKER_STACK);
+        // The listener's failure is everybody's: the caller of `serve` hears of it, too.
+        if thread.spawn_scoped(scope, || self.work(scope)).is_err() {
+            self.workers.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
