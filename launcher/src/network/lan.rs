@@ -30,6 +30,9 @@ use crate::spec::MachineSpec;
 /// How long after a failed attempt a guest is attached again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The program that runs: by a name that leads to it also when its file was replaced meanwhile, by a build.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// Where a network's process writes what it has to say.
 const LOG: &str = "network.log";
 
@@ -171,7 +174,7 @@ impl Member {
             .create(true)
             .append(true)
             .open(self.folder.join(LOG))?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(OURSELVES)
             .args(["network", "serve", self.network.as_str()])
             .env_clear()
             .env(environment::ROOT, &self.root)
