@@ -240,7 +240,7 @@ impl Error {
             Self::NoQemu { .. } | Self::OldQemu { .. } => "`cargo xtask doctor --fix` says how to get it",
             Self::Running { name, .. } => {
                 return Some(format!(
-                    "`cargo xtask stop {name}` stops it; or choose another name"
+                    "`cargo xtask stop {name}` stops it; a new instance may have another name, `--name`"
                 ));
             }
             Self::Exists { name } => {

@@ -1,6 +1,6 @@
-//! What an instance uses of this host: its QEMU's time on the CPUs and memory.
+//! What an instance uses of this host: its QEMU's time on the CPUs, memory, and the traffic of its tap device.
 //!
-//! Not its network traffic: QEMU counts none of its user network that could be read.
+//! The traffic of other networks is not known: QEMU counts none of its user network that could be read.
 
 use std::fs;
 use std::io;
@@ -19,6 +19,17 @@ pub struct Usage {
     pub cpu: Duration,
     /// Bytes of memory that it has resident: QEMU's own, and what the guest has touched.
     pub resident: u64,
+    /// What went over its tap device, where it has one.
+    pub traffic: Option<Traffic>,
+}
+
+/// What a guest received and sent since its tap device was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of the frames that it was given.
+    pub received: u64,
+    /// Bytes of the frames that it sent.
+    pub sent: u64,
 }
 
 impl Usage {
@@ -30,6 +41,7 @@ impl Usage {
         let at = Instant::now();
         let ticks = Stat::of(process.pid)?.cpu;
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid))?;
+        let traffic = traffic(process.pid);
         // What was read may be another's, if the process ended before.
         if !process.lives() {
             return Err(io::ErrorKind::NotFound.into());
@@ -38,6 +50,7 @@ impl Usage {
             at,
             cpu: Duration::from_millis(ticks.saturating_mul(1000) / clock_ticks_per_second().max(1)),
             resident: resident(&status).unwrap_or_default(),
+            traffic,
         })
     }
 
@@ -55,6 +68,30 @@ fn resident(status: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// What went over the tap device that a process has open, in the process's own network namespace.
+fn traffic(pid: u32) -> Option<Traffic> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+    // `drivers/net/tun.c` of Linux tells the device's name there.
+    let device = files.filter_map(Result::ok).find_map(|file| {
+        let facts = fs::read_to_string(file.path()).ok()?;
+        let name = facts.lines().find_map(|line| line.strip_prefix("iff:\t"))?;
+        Some(name.to_owned())
+    })?;
+    device_traffic(&fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?, &device)
+}
+
+/// A tap device's line of `/proc/PID/net/dev`: `name:`, eight numbers of what the host received from it, eight of what
+/// the host sent to it, bytes first (proc(5)).
+fn device_traffic(devices: &str, name: &str) -> Option<Traffic> {
+    let numbers = devices
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
+    let mut numbers = numbers.split_whitespace().map(str::parse);
+    let sent = numbers.next()?.ok()?;
+    let received = numbers.nth(7)?.ok()?;
+    Some(Traffic { received, sent })
 }
 
 #[cfg(test)]
@@ -81,5 +118,23 @@ mod tests {
         let status = "Name:\tqemu\nVmSize:\t  999 kB\nVmRSS:\t   12 kB\n";
         assert_eq!(resident(status), Some(12 * 1024));
         assert_eq!(resident("Name:\tzombie\n"), None);
+    }
+
+    #[test]
+    fn what_the_host_sent_to_a_device_is_what_its_guest_received() {
+        let devices = "Inter-|   Receive                  |  Transmit\n face |bytes packets ...\n    \
+            lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
+            hermit1: 11 2 0 0 0 0 0 0 22 4 0 0 0 0 0 0\n\
+            hermit10: 5 2 0 0 0 0 0 0 6 4 0 0 0 0 0 0\n";
+        let traffic = device_traffic(devices, "hermit1");
+        assert_eq!(
+            traffic,
+            Some(Traffic {
+                received: 22,
+                sent: 11
+            })
+        );
+        assert_eq!(device_traffic(devices, "hermit"), None);
+        assert_eq!(device_traffic("hermit: 1 2 x", "hermit"), None);
     }
 }

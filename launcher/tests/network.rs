@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use launcher::network::NetworkError;
+use launcher::usage::{Traffic, Usage};
 use launcher::{AcceleratorChoice, Error, Machine, RunRequest};
 use namespace::{devices, ip};
 use stand_in::Step;
@@ -63,6 +64,11 @@ fn a_device_of_ours_is_a_port_of_the_bridge_and_goes_with_its_guest_however_that
             .map(|(name, network)| place.start(name, network, None).unwrap());
         assert_eq!(ports(), 3);
         assert_eq!(devices().len(), before.len() + 3);
+        for machine in &machines {
+            let usage = Usage::of(&machine.process().unwrap()).unwrap();
+            // The stand-in takes no frames and sends none.
+            assert_eq!(usage.traffic, Some(Traffic { received: 0, sent: 0 }));
+        }
         machines[0].kill();
         wait_until("a killed guest's device goes", || ports() == 2);
         machines[1].stop();

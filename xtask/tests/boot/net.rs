@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use launcher::usage::Usage;
 use launcher::{Entry, Machine, RunRequest};
 use namespace::BRIDGE;
 
@@ -99,5 +100,8 @@ fn two_guests_get_addresses_by_mac_and_talk_to_each_other() {
         assert!(exit.is_some(), "second: {said}; first: {}", console(&first));
         assert_eq!(exit.unwrap().code(), 0, "{said}");
         assert_eq!(said, format!("{} was answered: word\n", SECOND.1));
+        let usage = Usage::of(&first.process().unwrap()).unwrap();
+        let traffic = usage.traffic.expect("it has a tap device");
+        assert!(traffic.received > 0 && traffic.sent > 0, "{traffic:?}");
     });
 }

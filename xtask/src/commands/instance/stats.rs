@@ -26,7 +26,8 @@ Examples:
   cargo xtask stats
   cargo xtask stats --no-stream --json kv
 
-CPU is that of QEMU: 100% is one core of this host. RESIDENT is what it has in memory, the guest's part and its own.")]
+CPU is that of QEMU: 100% is one core of this host. RESIDENT is what it has in memory, the guest's part and its own.
+RECEIVED and SENT are of guests with a tap device; of other networks it is not known.")]
 pub(crate) struct Args {
     /// The instances [default: all that run]
     #[arg(value_name = "NAME")]
@@ -48,6 +49,9 @@ struct Row {
     /// Cores of this host.
     cpus: f64,
     resident_bytes: u64,
+    /// By the guest, where it is known.
+    received_bytes: Option<u64>,
+    sent_bytes: Option<u64>,
     memory_mib: u32,
     vcpus: u8,
     qemu_pid: u32,
@@ -106,6 +110,8 @@ fn look(
             name,
             cpus,
             resident_bytes: usage.resident,
+            received_bytes: usage.traffic.map(|traffic| traffic.received),
+            sent_bytes: usage.traffic.map(|traffic| traffic.sent),
             memory_mib: seen.record.request.memory.mib(),
             vcpus: seen.record.request.cpus.get(),
             qemu_pid: process.pid,
@@ -116,12 +122,14 @@ fn look(
     Ok(rows)
 }
 
-fn table(rows: &[Row]) -> Table<6> {
+fn table(rows: &[Row]) -> Table<8> {
     let right = |name| (name, Align::Right);
     let mut table = Table::new([
         ("NAME", Align::Left),
         right("CPU"),
         right("RESIDENT"),
+        right("RECEIVED"),
+        right("SENT"),
         right("MEMORY"),
         right("VCPUS"),
         right("PID"),
@@ -130,11 +138,17 @@ fn table(rows: &[Row]) -> Table<6> {
         table.row([
             row.name.clone(),
             format!("{:.1}%", row.cpus * 100.0),
-            format!("{:.1}M", row.resident_bytes as f64 / f64::from(1 << 20)),
+            mebibytes(row.resident_bytes),
+            row.received_bytes.map_or_else(|| "-".to_owned(), mebibytes),
+            row.sent_bytes.map_or_else(|| "-".to_owned(), mebibytes),
             format!("{}M", row.memory_mib),
             row.vcpus.to_string(),
             row.qemu_pid.to_string(),
         ]);
     }
     table
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }
