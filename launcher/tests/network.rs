@@ -66,8 +66,12 @@ fn a_device_of_ours_is_a_port_of_the_bridge_and_goes_with_its_guest_however_that
         assert_eq!(devices().len(), before.len() + 3);
         for machine in &machines {
             let usage = Usage::of(&machine.process().unwrap()).unwrap();
-            // The stand-in takes no frames and sends none.
-            assert_eq!(usage.traffic, Some(Traffic { received: 0, sent: 0 }));
+            // The host may have greeted it already; it says nothing.
+            assert!(
+                matches!(usage.traffic, Some(Traffic { sent: 0, .. })),
+                "{:?}",
+                usage.traffic
+            );
         }
         machines[0].kill();
         wait_until("a killed guest's device goes", || ports() == 2);

@@ -92,7 +92,7 @@ fn two_guests_get_addresses_by_mac_and_talk_to_each_other() {
         let _server = DhcpServer::start();
         let root = tempfile::tempdir().unwrap();
         // Where there is no `/dev/vhost-net`, vhost is a plain tap.
-        let first = start(root.path(), "first", FIRST.0, "bridge", "answer-all");
+        let first = start(root.path(), "first", FIRST.0, "bridge", "echo-all");
         let to = format!("call {}:9000 word", FIRST.1);
         let second = start(root.path(), "second", SECOND.0, "vhost", &to);
         let exit = second.wait_for(DEADLINE);
