@@ -163,6 +163,8 @@ fn compose_on<D: BlockDevice>(
     let boot = &Boot::new(request.loader, request.resolution).map_err(in_image)?;
     let size = package.size;
     let _lock = Lock::take(&path, &format!("the image `{name}`"), observer)?;
+    // An update, too, removes what a killed composition left.
+    let staged = Staged::new(&path)?;
     let mut outcome = None;
     if let Mode::Update { checksum } = request.mode {
         let image = &path;
@@ -186,10 +188,10 @@ fn compose_on<D: BlockDevice>(
         Some((updated, digest)) => (Some(updated), digest),
         None => {
             let plan = DiskPlan::new(tree, boot, size).map_err(in_image)?;
-            let staged = Staged::new(&path)?;
             let device = wrap(Qcow2::create(staged.path(), plan.size())?);
             let (digest, base) = plan.write(&device, observer).map_err(in_image)?;
-            drop(device);
+            // Of a large tree, each is much memory.
+            drop((device, plan));
             Index::remove(&path)?;
             staged.publish_file()?;
             let stats = update::trusted(tree, gathered);

@@ -84,6 +84,14 @@ impl Printer {
         }
     }
 
+    /// An event as JSON, on a line of stdout.
+    pub(crate) fn json_line(&self, value: &impl serde::Serialize) {
+        match serde_json::to_string(value) {
+            Ok(text) => self.data(&format!("{text}\n")),
+            Err(error) => self.warn(&format!("cannot write JSON: {error}")),
+        }
+    }
+
     /// An error with all its causes, and what to do about it.
     pub(crate) fn failure(&self, failure: &Failure) {
         if matches!(failure, Failure::Said(_)) {

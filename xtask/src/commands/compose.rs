@@ -1,17 +1,21 @@
 //! `cargo xtask compose`.
 
+mod events;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use builder::compose::{ComposeError, ComposeReport, Mode};
 use builder::environment::Environment;
+use builder::event::Observer;
 use builder::manifest::Manifest;
 use builder::package::{self, PackageError};
 use builder::resolve::PackageSource;
 use builder::session::Session;
 use builder::update::Updated;
 
+use self::events::Lines;
 use super::image::in_use;
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -41,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "update")]
     checksum: bool,
 
-    /// Print the report as JSON
+    /// Print what happens as JSON, an object a line; the last one says how it ended
     #[arg(long)]
     json: bool,
 }
@@ -53,10 +57,16 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         },
         false => Mode::Fresh,
     };
-    let report = compose_as(mode, &args.package, printer)?;
     if args.json {
-        printer.json(&Json::from(&report));
+        let lines = Lines(printer);
+        let result = compose_as(mode, &args.package, &lines);
+        match &result {
+            Ok(report) => lines.composed(report),
+            Err(failure) => lines.failed(failure),
+        }
+        result?;
     } else {
+        let report = compose_as(mode, &args.package, &Progress::new(printer))?;
         printer.note(&summary(&report));
     }
     Ok(ExitCode::SUCCESS)
@@ -64,16 +74,15 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
 
 /// Composes the image of a package, with whatever has to be built for it.
 pub(crate) fn compose(package: &str, printer: &Printer) -> Result<ComposeReport, Failure> {
-    compose_as(Mode::Fresh, package, printer)
+    compose_as(Mode::Fresh, package, &Progress::new(printer))
 }
 
-fn compose_as(mode: Mode, package: &str, printer: &Printer) -> Result<ComposeReport, Failure> {
+fn compose_as(mode: Mode, package: &str, observer: &dyn Observer) -> Result<ComposeReport, Failure> {
     let root = workspace::root();
-    let progress = Progress::new(printer);
     let session = Session {
         workspace: root.clone(),
         environment: Environment::read(),
-        observer: &progress,
+        observer,
     };
     let manifest = manifest(&root, package)?;
     let repository = super::package::repository(&session.environment);
@@ -150,45 +159,5 @@ fn amount(bytes: u64) -> String {
         0 => "nothing".to_owned(),
         1..1_000_000 => format!("{} KB", bytes.div_ceil(1000)),
         _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
-}
-
-/// The report as `--json` prints it.
-#[derive(serde::Serialize)]
-struct Json<'a> {
-    path: &'a Path,
-    bytes_on_disk: u64,
-    files: usize,
-    digest: &'a str,
-    milliseconds: f64,
-    /// Missing after a fresh composition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated: Option<JsonUpdated>,
-}
-
-/// What an update did.
-#[derive(serde::Serialize)]
-struct JsonUpdated {
-    changed: usize,
-    added: usize,
-    removed: usize,
-    bytes_written: u64,
-}
-
-impl<'a> From<&'a ComposeReport> for Json<'a> {
-    fn from(report: &'a ComposeReport) -> Self {
-        Self {
-            path: &report.path,
-            bytes_on_disk: report.bytes,
-            files: report.files,
-            digest: &report.digest,
-            milliseconds: report.elapsed.as_secs_f64() * 1e3,
-            updated: report.updated.map(|updated| JsonUpdated {
-                changed: updated.changed,
-                added: updated.added,
-                removed: updated.removed,
-                bytes_written: updated.written,
-            }),
-        }
     }
 }
