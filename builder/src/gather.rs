@@ -5,19 +5,25 @@
 //! [`gather`], or for one package at [`add_package`].
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use globset::GlobMatcher;
 
+use crate::folder::{self, Found};
 use crate::ignore::{self, IgnoreError, Rules};
-use crate::manifest::{Diagnostic, FileRule, META, Manifest, Source};
+use crate::manifest::{self, Diagnostic, FileRule, META, Manifest};
 use crate::suggest::did_you_mean;
-use crate::tree::{Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, PathError, Stat, Tree};
+use crate::tree::{
+    Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, PathError, Source, Tree,
+};
+
+/// Permissions of symbolic links, which nothing regards.
+const MODE_LINK: u16 = 0o777;
 
 /// Why the tree of an image cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -102,18 +108,18 @@ pub fn add_package(
             .get(role)
             .ok_or_else(|| GatherError::NoBinary(role.clone()))?;
         let origin = format!("service `{role}` of `{name}`");
-        let metadata = fs::symlink_metadata(binary).map_err(unreadable(binary, &origin))?;
-        tree.add(
-            ImagePath::new(format!("/bin/{role}").as_bytes())?,
-            node(binary, &metadata, Some(MODE_EXECUTABLE), &origin)?,
-        )?;
+        let found = folder::look(binary).map_err(unreadable(binary, &origin))?;
+        let path = ImagePath::new(format!("/bin/{role}").as_bytes())?;
+        let (source, origin) = (Source::file(binary), origin.into());
+        let node = node(&path, source, found, Some(MODE_EXECUTABLE), &origin)?;
+        tree.add(path, node)?;
     }
     for rule in &package.files {
         let origin = match is_package(rule) {
             true => format!("package `{name}`"),
             false => format!("files entry `{}` of `{name}`", rule.source.display()),
         };
-        Walk::new(tree, package, rule, origin)?.run()?;
+        Walk::new(tree, package, rule, origin.into())?.run()?;
     }
     Ok(())
 }
@@ -132,13 +138,22 @@ pub fn has_role(tree: &Tree, role: &[u8]) -> bool {
 struct Walk<'a> {
     tree: &'a mut Tree,
     rule: &'a FileRule,
-    origin: String,
-    /// Where it starts.
-    base: PathBuf,
+    origin: Arc<str>,
+    /// Where it starts: the host's path of everything on the way follows from its path in the image.
+    source: Source,
     /// Which files below it, if not all.
     pattern: Option<GlobMatcher>,
-    /// What is left to be looked at: where it lies, where it will lie, and what is ignored there.
-    left: Vec<(PathBuf, Option<ImagePath>, Rules)>,
+    /// What is left, the next one last.
+    left: Vec<Pending>,
+}
+
+/// Something on the way.
+struct Pending {
+    found: Found,
+    /// Where it will lie.
+    path: ImagePath,
+    /// What is ignored there.
+    rules: Rules,
 }
 
 impl<'a> Walk<'a> {
@@ -146,15 +161,15 @@ impl<'a> Walk<'a> {
         tree: &'a mut Tree,
         package: &Manifest,
         rule: &'a FileRule,
-        origin: String,
+        origin: Arc<str>,
     ) -> Result<Self, GatherError> {
         let wrong = |what: &str, hint| {
             let message = format!("`{}` {what}", rule.source.display());
             GatherError::Rule(Box::new(rule.place.diagnostic(message, hint)))
         };
         let source = match rule.as_it_is {
-            true => Source::plain(&rule.source),
-            false => Source::new(&rule.source).map_err(|_| wrong("is no pattern", None))?,
+            true => manifest::Source::plain(&rule.source),
+            false => manifest::Source::new(&rule.source).map_err(|_| wrong("is no pattern", None))?,
         };
         let mut base = match package.folder.as_os_str().is_empty() {
             true => PathBuf::from("."),
@@ -185,54 +200,57 @@ impl<'a> Walk<'a> {
                 _ => base = path,
             }
         }
-        let is_folder = fs::symlink_metadata(&base).is_ok_and(|metadata| metadata.is_dir());
-        if rule.destination.is_none() && !is_package(rule) && !is_folder {
-            let hint = Some(format!("write `destination: /{}`", rule.source.display()));
-            return Err(wrong("is no folder, and so cannot be the whole image", hint));
-        }
-        let left = vec![(base.clone(), rule.destination.clone(), rules)];
-        Ok(Self {
+        // The package's own folder may be a link to it.
+        let found = match is_package(rule) && base.is_dir() {
+            true => Found::Directory,
+            false => folder::look(&base).map_err(unreadable(&base, &origin))?,
+        };
+        let mut walk = Self {
             tree,
             rule,
             origin,
-            base,
+            source: Source::below(&base, rule.destination.as_ref()),
             pattern: source.pattern,
-            left,
-        })
+            left: Vec::new(),
+        };
+        match (&rule.destination, found) {
+            (Some(path), found) => walk.left.push(Pending {
+                found,
+                path: path.clone(),
+                rules,
+            }),
+            (None, Found::Directory) => walk.folder(&base, None, rules)?,
+            (None, _) => {
+                let hint = Some(format!("write `destination: /{}`", rule.source.display()));
+                return Err(wrong("is no folder, and so cannot be the whole image", hint));
+            }
+        }
+        Ok(walk)
     }
 
     fn run(mut self) -> Result<(), GatherError> {
-        let mut found = false;
-        while let Some((path, destination, rules)) = self.left.pop() {
-            // The package's own folder may be a link to it.
-            let metadata = match destination.is_none() && is_package(self.rule) {
-                true => fs::metadata(&path),
-                false => fs::symlink_metadata(&path),
-            };
-            let metadata = metadata.map_err(unreadable(&path, &self.origin))?;
-            if metadata.is_dir() {
-                self.folder(&path, destination.as_ref(), rules)?;
+        let mut any = false;
+        while let Some(Pending { found, path, rules }) = self.left.pop() {
+            if found == Found::Directory {
+                self.folder(&self.source.path(&path), Some(&path), rules)?;
                 // Patterns are for files; folders come with them.
                 if self.pattern.is_some() {
                     continue;
                 }
             }
             if let Some(pattern) = &self.pattern {
-                let inner = path.strip_prefix(&self.base).unwrap_or(&path);
-                if !pattern.is_match(inner) {
+                if !pattern.is_match(self.source.inner(&path)) {
                     continue;
                 }
             }
-            found = true;
-            if let Some(destination) = destination {
-                let node = node(&path, &metadata, self.rule.mode, &self.origin)?;
-                match self.rule.overrides {
-                    true => self.tree.add_over(destination, node)?,
-                    false => self.tree.add(destination, node)?,
-                }
+            any = true;
+            let node = node(&path, self.source.clone(), found, self.rule.mode, &self.origin)?;
+            match self.rule.overrides {
+                true => self.tree.add_over(path, node)?,
+                false => self.tree.add(path, node)?,
             }
         }
-        if !found && self.pattern.is_some() {
+        if !any && self.pattern.is_some() {
             let message = format!("`{}` fits no file", self.rule.source.display());
             return Err(GatherError::Rule(Box::new(
                 self.rule.place.diagnostic(message, None),
@@ -241,34 +259,36 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Goes on in a folder.
+    /// Goes on in a folder of the host, which will lie at `path`, or be the image's root.
     fn folder(
         &mut self,
-        path: &Path,
-        destination: Option<&ImagePath>,
+        folder: &Path,
+        path: Option<&ImagePath>,
         mut rules: Rules,
     ) -> Result<(), GatherError> {
-        let entries = fs::read_dir(path).and_then(|entries| {
-            let named = |entry: fs::DirEntry| Ok((entry.file_name(), entry.file_type()?.is_dir()));
-            entries.map(|entry| named(entry?)).collect::<io::Result<Vec<_>>>()
-        });
-        let entries = entries.map_err(unreadable(path, &self.origin))?;
-        let is_ours = |name: &OsString| !self.rule.as_it_is && ignore::NAMES.iter().any(|ours| name == ours);
+        let entries = folder::list(folder).map_err(unreadable(folder, &self.origin))?;
+        let is_ours =
+            |name: &[u8]| !self.rule.as_it_is && ignore::NAMES.iter().any(|ours| name == ours.as_bytes());
         if entries.iter().any(|(name, _)| is_ours(name)) {
-            rules = rules.enter(path)?;
+            rules = rules.enter(folder)?;
         }
         // Of Capstan's folders, what is said of the package is no part of it.
-        let is_whole = is_package(self.rule) && path == self.base;
-        for (name, is_folder) in entries {
-            let inner = path.join(&name);
-            if is_ours(&name) || is_whole && name == META || rules.leave_out(&inner, is_folder) {
+        let is_whole = is_package(self.rule) && path == self.rule.destination.as_ref();
+        // The first one is the next.
+        for (name, found) in entries.into_iter().rev() {
+            let leave_out = || {
+                let inner = folder.join(OsStr::from_bytes(&name));
+                rules.leave_out(&inner, found == Found::Directory)
+            };
+            if is_ours(&name) || is_whole && *name == *META.as_bytes() || !rules.is_empty() && leave_out() {
                 continue;
             }
-            let destination = match destination {
-                Some(folder) => folder.join(Path::new(&name))?,
-                None => ImagePath::new(name.as_bytes())?,
+            let path = match path {
+                Some(folder) => folder.child(&name)?,
+                None => ImagePath::new(&name)?,
             };
-            self.left.push((inner, Some(destination), rules.clone()));
+            let rules = rules.clone();
+            self.left.push(Pending { found, path, rules });
         }
         Ok(())
     }
@@ -287,32 +307,36 @@ fn names_in(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What lies at a path of the host.
-fn node(path: &Path, metadata: &Metadata, mode: Option<u16>, origin: &str) -> Result<Node, GatherError> {
-    let executable = metadata.permissions().mode() & 0o100 != 0;
-    let (kind, mode) = if metadata.is_dir() {
-        (NodeKind::Directory, MODE_EXECUTABLE)
-    } else if metadata.is_symlink() {
-        let target = fs::read_link(path).map_err(unreadable(path, origin))?;
-        (NodeKind::Symlink(target.into_os_string().into_vec()), 0o777)
-    } else if metadata.is_file() {
-        let default = if executable { MODE_EXECUTABLE } else { MODE_FILE };
-        let file = NodeKind::File {
-            source: path.to_owned(),
-            size: metadata.len(),
-            stat: Stat::new(metadata),
-        };
-        (file, mode.unwrap_or(default))
-    } else {
-        return Err(GatherError::SpecialFile {
-            path: path.to_owned(),
-            origin: origin.to_owned(),
-        });
+/// What was found on the host, as a node.
+fn node(
+    path: &ImagePath,
+    source: Source,
+    found: Found,
+    mode: Option<u16>,
+    origin: &Arc<str>,
+) -> Result<Node, GatherError> {
+    let (kind, mode) = match found {
+        Found::Directory => (NodeKind::Directory, MODE_EXECUTABLE),
+        Found::Symlink(target) => (NodeKind::Symlink(target), MODE_LINK),
+        Found::File {
+            size,
+            stat,
+            executable,
+        } => {
+            let default = if executable { MODE_EXECUTABLE } else { MODE_FILE };
+            (NodeKind::File { source, size, stat }, mode.unwrap_or(default))
+        }
+        Found::Special => {
+            return Err(GatherError::SpecialFile {
+                path: source.path(path),
+                origin: origin.to_string(),
+            });
+        }
     };
     Ok(Node {
         kind,
         mode,
-        origin: origin.to_owned(),
+        origin: origin.clone(),
     })
 }
 

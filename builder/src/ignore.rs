@@ -72,6 +72,11 @@ impl Rules {
         Ok(Self(Some(Arc::new(Level { own, outer }))))
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether something in the folder is left out.
     pub(crate) fn leave_out(&self, path: &Path, is_folder: bool) -> bool {
         let mut rules = self;

@@ -194,8 +194,8 @@ impl<'a> DiskPlan<'a> {
 }
 
 /// The tree's nodes for the file system's writer, in their order.
-pub(crate) fn items(tree: &Tree) -> Vec<Item<'_>> {
-    tree.iter().map(|(path, node)| item(path, node)).collect()
+pub(crate) fn items(tree: &Tree) -> impl Iterator<Item = Item<'_>> {
+    tree.iter().map(|(path, node)| item(path, node))
 }
 
 fn item<'a>(path: &'a ImagePath, node: &'a Node) -> Item<'a> {
@@ -256,7 +256,7 @@ impl Content for Sources<'_> {
         let NodeKind::File { source, .. } = &node.kind else {
             return Err(io::ErrorKind::IsADirectory.into());
         };
-        let file = File::open(source)?;
+        let file = File::open(source.path(path))?;
         let opened = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         if opened % FILES_OF_AN_EVENT == 1 || opened == self.total {
             self.observer.event(&Event::Progress {

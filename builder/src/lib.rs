@@ -24,6 +24,7 @@ pub mod compose;
 mod digest;
 pub mod environment;
 pub mod event;
+mod folder;
 pub mod gather;
 pub mod ignore;
 pub mod image;

@@ -6,11 +6,11 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hermitage_erofs::writer::compare_paths;
 
@@ -48,12 +48,16 @@ impl ImagePath {
         Ok(Self(names.join(&b'/').into()))
     }
 
-    /// The path of something in this folder, whose path from there is given.
+    /// The path of something in this folder, by its name.
     ///
     /// # Errors
-    /// A path that cannot be in an image.
-    pub fn join(&self, path: &Path) -> Result<Self, PathError> {
-        Self::new(&[&self.0, &b"/"[..], path.as_os_str().as_bytes()].concat())
+    /// A name that nothing in an image can have.
+    pub fn child(&self, name: &[u8]) -> Result<Self, PathError> {
+        let path = [&self.0, &b"/"[..], name].concat();
+        match is_name(name) {
+            true => Ok(Self(path.into())),
+            false => Err(PathError(String::from_utf8_lossy(&path).into_owned())),
+        }
     }
 
     /// Its bytes, without a `/` before them.
@@ -115,7 +119,7 @@ pub struct Node {
     /// Permission bits.
     pub mode: u16,
     /// Who brings it, for messages: a service, an entry of a manifest.
-    pub origin: String,
+    pub origin: Arc<str>,
 }
 
 /// What a node is.
@@ -126,14 +130,58 @@ pub enum NodeKind {
     /// A regular file.
     File {
         /// Where its content is read from.
-        source: PathBuf,
+        source: Source,
         /// Its size when the tree was made.
         size: u64,
         /// What else tells whether it changed since.
         stat: Stat,
     },
     /// A symbolic link, with its target.
-    Symlink(Vec<u8>),
+    Symlink(Box<[u8]>),
+}
+
+/// Where a file's content is read from: a path that many files share, and below it the end of the file's own path in
+/// the image. So a tree of many files keeps each path once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    base: Arc<Path>,
+    /// Where in the file's path the part begins that lies below `base`; if behind its end, `base` is the file.
+    from: usize,
+}
+
+impl Source {
+    /// What lies below `base`, and will lie below `destination`: `None` is the image's root.
+    pub(crate) fn below(base: &Path, destination: Option<&ImagePath>) -> Self {
+        Self {
+            base: base.into(),
+            // With the slash behind it.
+            from: destination.map_or(0, |path| path.0.len() + 1),
+        }
+    }
+
+    /// One file.
+    pub(crate) fn file(path: &Path) -> Self {
+        Self {
+            base: path.into(),
+            from: usize::MAX,
+        }
+    }
+
+    /// The part of a path in the image that lies below the base.
+    pub(crate) fn inner<'a>(&self, path: &'a ImagePath) -> &'a Path {
+        let inner = path.as_bytes().get(self.from..).unwrap_or_default();
+        Path::new(OsStr::from_bytes(inner))
+    }
+
+    /// The host's path of what lies at a path in the image.
+    #[must_use]
+    pub fn path(&self, path: &ImagePath) -> PathBuf {
+        let inner = self.inner(path);
+        match inner.as_os_str().is_empty() {
+            true => self.base.to_path_buf(),
+            false => self.base.join(inner),
+        }
+    }
 }
 
 /// What the host says of a file, and changes when anybody writes into it.
@@ -145,19 +193,6 @@ pub struct Stat {
     pub mtime: (i64, u32),
     /// When anything of it changed last, its times included.
     pub ctime: (i64, u32),
-}
-
-impl Stat {
-    /// Takes it from what the host says.
-    #[must_use]
-    pub fn new(metadata: &Metadata) -> Self {
-        // Nanoseconds are less than a thousand million.
-        Self {
-            inode: metadata.ino(),
-            mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
-            ctime: (metadata.ctime(), metadata.ctime_nsec() as u32),
-        }
-    }
 }
 
 /// Two things that bring the same path, or one that needs a folder where the other brings a file.
@@ -175,14 +210,16 @@ pub struct Collision {
 /// What an image holds.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    nodes: BTreeMap<ImagePath, Node>,
+    /// Where each path's node is. A map that is filled in order has half its room empty, so it holds no nodes.
+    paths: BTreeMap<ImagePath, u32>,
+    nodes: Vec<Node>,
     /// A folder that is there: the one that the last node was put into, which most often is the next one's, too.
     folder: Vec<u8>,
 }
 
 impl PartialEq for Tree {
     fn eq(&self, other: &Self) -> bool {
-        self.nodes == other.nodes
+        self.iter().eq(other.iter())
     }
 }
 
@@ -194,19 +231,7 @@ impl Tree {
     /// # Errors
     /// Something else is there. Two directories at one path are no collision.
     pub fn add(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
-        if let Some(folder) = path.folder().filter(|folder| *folder != &self.folder[..]) {
-            for folder in path.folders() {
-                let implied = Node {
-                    kind: NodeKind::Directory,
-                    mode: MODE_EXECUTABLE,
-                    origin: node.origin.clone(),
-                };
-                self.put(ImagePath(folder.into()), implied)?;
-            }
-            self.folder.clear();
-            self.folder.extend_from_slice(folder);
-        }
-        self.put(path, node)
+        self.put(path, node, false)
     }
 
     /// As [`Tree::add`], and takes the place of a file or a link that is there.
@@ -214,51 +239,69 @@ impl Tree {
     /// # Errors
     /// One of the two is a directory.
     pub fn add_over(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
-        let is_directory = |node: &Node| node.kind == NodeKind::Directory;
-        if !is_directory(&node) && self.nodes.get(&path).is_some_and(|there| !is_directory(there)) {
-            self.nodes.remove(&path);
-        }
-        self.add(path, node)
+        self.put(path, node, true)
     }
 
-    fn put(&mut self, path: ImagePath, node: Node) -> Result<(), Collision> {
-        match self.nodes.entry(path) {
+    fn put(&mut self, path: ImagePath, node: Node, overrides: bool) -> Result<(), Collision> {
+        if let Some(folder) = path.folder().filter(|folder| *folder != &self.folder[..]) {
+            for folder in path.folders() {
+                let implied = Node {
+                    kind: NodeKind::Directory,
+                    mode: MODE_EXECUTABLE,
+                    origin: node.origin.clone(),
+                };
+                self.put_alone(ImagePath(folder.into()), implied, false)?;
+            }
+            self.folder.clear();
+            self.folder.extend_from_slice(folder);
+        }
+        self.put_alone(path, node, overrides)
+    }
+
+    fn put_alone(&mut self, path: ImagePath, node: Node, overrides: bool) -> Result<(), Collision> {
+        match self.paths.entry(path) {
             Entry::Vacant(place) => {
-                place.insert(node);
+                // The file system numbers its inodes with 32 bits, and refuses a tree of more.
+                place.insert(self.nodes.len() as u32);
+                self.nodes.push(node);
                 Ok(())
             }
             Entry::Occupied(there) => {
-                let (path, first) = (there.key(), there.get());
-                if first.kind == NodeKind::Directory && node.kind == NodeKind::Directory {
-                    return Ok(());
+                let path = there.key();
+                let there = &mut self.nodes[*there.get() as usize];
+                match [&*there, &node].map(|node| node.kind == NodeKind::Directory) {
+                    [true, true] => Ok(()),
+                    [false, false] if overrides => {
+                        *there = node;
+                        Ok(())
+                    }
+                    _ => Err(Collision {
+                        path: path.clone(),
+                        first: there.origin.to_string(),
+                        second: node.origin.to_string(),
+                    }),
                 }
-                Err(Collision {
-                    path: path.clone(),
-                    first: first.origin.clone(),
-                    second: node.origin,
-                })
             }
         }
     }
 
     /// All nodes in the order of their paths; each folder comes before what lies in it.
-    pub fn iter(&self) -> impl Iterator<Item = (&ImagePath, &Node)> {
-        self.nodes.iter()
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ImagePath, &Node)> {
+        let paths = self.paths.iter();
+        paths.map(|(path, node)| (path, &self.nodes[*node as usize]))
     }
 
     /// What lies at a path.
     #[must_use]
     pub fn get(&self, path: &ImagePath) -> Option<&Node> {
-        self.nodes.get(path)
+        self.paths.get(path).map(|node| &self.nodes[*node as usize])
     }
 
     /// How many regular files it has.
     #[must_use]
     pub fn files(&self) -> usize {
-        self.nodes
-            .values()
-            .filter(|node| matches!(node.kind, NodeKind::File { .. }))
-            .count()
+        let is_file = |node: &&Node| matches!(node.kind, NodeKind::File { .. });
+        self.nodes.iter().filter(is_file).count()
     }
 }
 
@@ -272,14 +315,14 @@ mod tests {
 
     fn file(origin: &str) -> Node {
         let kind = NodeKind::File {
-            source: "source".into(),
+            source: Source::file(Path::new("source")),
             size: 0,
             stat: Stat::default(),
         };
         Node {
             kind,
             mode: MODE_FILE,
-            origin: origin.to_owned(),
+            origin: origin.into(),
         }
     }
 
@@ -312,7 +355,10 @@ mod tests {
             assert!(ImagePath::new(wrong.as_bytes()).is_err(), "{wrong}");
         }
         assert_eq!(path("a//b/").to_string(), "/a/b");
-        assert!(path("a").join(Path::new("../b")).is_err());
+        for wrong in ["", ".", "..", "b/c"] {
+            assert!(path("a").child(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert_eq!(path("a").child(b"b").unwrap(), path("a/b"));
     }
 
     #[test]
@@ -324,5 +370,27 @@ mod tests {
         }
         let paths: Vec<_> = tree.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(paths, ["/a", "/a/b", "/a/b/c", "/a.b"]);
+    }
+
+    #[test]
+    fn only_a_file_or_link_gives_way_to_one_that_overrides() {
+        let mut tree = Tree::default();
+        tree.add(path("a/b"), file("first")).unwrap();
+        tree.add_over(path("a/b"), file("second")).unwrap();
+        assert_eq!(tree.get(&path("a/b")), Some(&file("second")));
+        assert!(tree.add_over(path("a"), file("third")).is_err());
+        assert!(tree.add_over(path("a/b/c"), file("third")).is_err());
+        assert_eq!(tree.files(), 1);
+    }
+
+    #[test]
+    fn a_source_is_the_base_and_what_lies_below_the_destination() {
+        let below = Source::below(Path::new("/host/site"), Some(&path("srv")));
+        assert_eq!(below.path(&path("srv/a/b")), Path::new("/host/site/a/b"));
+        assert_eq!(below.path(&path("srv")), Path::new("/host/site"));
+        let root = Source::below(Path::new("/host"), None);
+        assert_eq!(root.path(&path("srv/a")), Path::new("/host/srv/a"));
+        let file = Source::file(Path::new("/host/motd"));
+        assert_eq!(file.path(&path("etc/motd")), Path::new("/host/motd"));
     }
 }

@@ -180,7 +180,7 @@ hint: remove one of them, move it elsewhere, or write `override: true` at the en
     ] {
         let tree = collect(&[lib(), brings("app", &rest)]).unwrap();
         let (_, node) = tree.iter().last().unwrap();
-        assert_eq!(node.origin, "files entry `etc/conf` of `app`");
+        assert_eq!(*node.origin, *"files entry `etc/conf` of `app`");
     }
     // A folder takes no file's place, nor the other way round.
     let over = "files: [{ source: dir, destination: /etc/conf, override: true }]";

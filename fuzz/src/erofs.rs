@@ -186,7 +186,7 @@ fn images() -> Vec<(Vec<u8>, Base)> {
             mtime: 0,
             mtime_nsec: 0,
         };
-        let plan = Plan::new(items.iter().map(item).collect()).ok()?;
+        let plan = Plan::new(items.iter().map(item)).ok()?;
         let memory = Memory(RefCell::default());
         let written = writer::write(&plan, "seed", &memory, &sizes).ok()?;
         Some((memory.0.into_inner(), written.base))

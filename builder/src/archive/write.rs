@@ -63,8 +63,8 @@ fn entries<W: Write>(output: W, tree: &Tree, manifest: &str, run: Option<&str>) 
             .append_data(&mut header, host(path), text.as_bytes())
             .map_err(ArchiveError::Write)?;
     }
-    for (path, node) in tree.iter() {
-        let bytes = path.as_bytes();
+    for (place, node) in tree.iter() {
+        let bytes = place.as_bytes();
         if is_meta(bytes) {
             return Err(ArchiveError::Entry {
                 path: bytes.to_owned(),
@@ -89,12 +89,13 @@ fn entries<W: Write>(output: W, tree: &Tree, manifest: &str, run: Option<&str>) 
                 .map_err(ArchiveError::Write)?;
             }
             NodeKind::File { source, size, .. } => {
+                let source = source.path(place);
                 let unreadable = |error| ArchiveError::Source {
                     path: source.display().to_string(),
                     source: error,
                 };
                 let mut file = Exactly {
-                    file: File::open(source).map_err(unreadable)?,
+                    file: File::open(&source).map_err(unreadable)?,
                     left: *size,
                     has_failed: false,
                 };

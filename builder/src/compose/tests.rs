@@ -10,10 +10,11 @@ use hermitage_erofs::writer::ItemKind;
 
 use super::*;
 use crate::event::Silent;
+use crate::folder::{self, Found};
 use crate::manifest::{BootSet, Manifest};
 use crate::tree::Stat;
 
-/// A device that fails from one of its writes and barriers on.
+/// A device that fails from one of its reads, writes and barriers on.
 #[derive(Debug)]
 struct Failing {
     device: Qcow2,
@@ -35,6 +36,7 @@ impl BlockDevice for Failing {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.step()?;
         self.device.read_at(offset, buffer)
     }
 
@@ -128,7 +130,7 @@ impl Package {
 }
 
 #[test]
-fn a_failure_at_any_write_leaves_the_old_image_and_no_temporary_file() {
+fn a_failure_of_any_operation_leaves_the_old_image_and_no_temporary_file() {
     let package = Package::new();
     let (report, operations) = package.compose(usize::MAX);
     let old = (report.unwrap().digest, fs::read(package.image()).unwrap());
@@ -252,6 +254,14 @@ impl Package {
         self.folder.path().join("files").join(name)
     }
 
+    /// What the host says of a file.
+    fn stat(&self, name: &str) -> Stat {
+        match folder::look(&self.file(name)).unwrap() {
+            Found::File { stat, .. } => stat,
+            found => panic!("{found:?}"),
+        }
+    }
+
     /// Makes changes of every kind: 4 changed, 2 added, 1 removed.
     fn change(&self) {
         fs::write(self.file("100"), "other").unwrap();
@@ -341,7 +351,7 @@ fn stat_is_trusted_unless_checksums_are_asked_for() {
     fs::write(package.file("99"), vec![1; 99 * 60]).unwrap();
     let image = hermitage_disk::open_image(&package.image()).unwrap();
     let mut index = Index::load(&package.image(), image.root().unwrap().superblock()).unwrap();
-    let stat = Stat::new(&fs::metadata(package.file("99")).unwrap());
+    let stat = package.stat("99");
     let files = index
         .base
         .nodes()
@@ -374,7 +384,7 @@ fn the_stat_of_a_file_that_changed_just_now_is_not_trusted() {
         update::trusted(&tree, changed + Duration::from_millis(20)),
         [None]
     );
-    let stat = Stat::new(&fs::metadata(package.file("5")).unwrap());
+    let stat = package.stat("5");
     assert_eq!(
         update::trusted(&tree, changed + Duration::from_secs(1)),
         [Some(stat)]
@@ -382,7 +392,7 @@ fn the_stat_of_a_file_that_changed_just_now_is_not_trusted() {
 }
 
 #[test]
-fn an_update_that_fails_at_any_write_leaves_the_old_tree_and_can_be_repeated() {
+fn an_update_that_fails_at_any_operation_leaves_the_old_tree_and_can_be_repeated() {
     let package = Package::composed();
     let old = package.tree();
     let image = fs::read(package.image()).unwrap();

@@ -1,16 +1,18 @@
 //! What the writer writes is judged by `fsck.erofs`, which also gives the tree back for comparison.
 
-use std::collections::BTreeMap;
+mod extracted;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use hermitage_erofs::debug;
 use hermitage_erofs::reader::{FileSystem, ReadAt};
 use hermitage_erofs::writer::{self, Content, Item, ItemKind, Plan, WriteAt, Written};
+
+use extracted::{Extracted, extract};
 
 struct Image(File);
 
@@ -90,43 +92,6 @@ impl Content for Tree {
     }
 }
 
-/// A tree as `fsck.erofs --extract` gives it back: path to type and permissions, mtime, content or target.
-type Extracted = BTreeMap<PathBuf, (u32, i64, Vec<u8>)>;
-
-fn extract(image: &Path, folder: &Path) -> Extracted {
-    let output = Command::new("fsck.erofs")
-        .arg(format!("--extract={}", folder.display()))
-        .arg("--preserve")
-        .arg(image)
-        .output()
-        .expect("fsck.erofs (package erofs-utils) is needed");
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    // Its exit status is 0 even when the superblock's checksum is wrong.
-    assert!(output.status.success() && !text.contains("<E>"), "{text}");
-
-    let mut found = Extracted::new();
-    let mut left = vec![PathBuf::new()];
-    while let Some(path) = left.pop() {
-        let full = folder.join(&path);
-        let meta = fs::symlink_metadata(&full).unwrap();
-        let content = if meta.is_dir() {
-            left.extend(
-                fs::read_dir(&full)
-                    .unwrap()
-                    .map(|entry| path.join(entry.unwrap().file_name())),
-            );
-            vec![]
-        } else if meta.is_symlink() {
-            fs::read_link(&full).unwrap().as_os_str().as_bytes().to_vec()
-        } else {
-            fs::read(&full).unwrap()
-        };
-        found.insert(path, (meta.permissions().mode(), meta.mtime(), content));
-    }
-    found
-}
-
 fn expected(tree: &Tree) -> Extracted {
     let entry = |(item, content): (&Item<'_>, &Vec<u8>)| {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(item.path));
@@ -139,7 +104,7 @@ fn expected(tree: &Tree) -> Extracted {
         };
         (path, value)
     };
-    tree.items.iter().zip(&tree.contents).map(entry).collect()
+    Extracted(tree.items.iter().zip(&tree.contents).map(entry).collect())
 }
 
 /// Writes a tree and has it judged; the image's bytes.
@@ -147,20 +112,7 @@ fn judge(tree: &Tree) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("image");
     tree.write(&image);
-    let (found, expected) = (extract(&image, &folder.path().join("out")), expected(tree));
-    for (path, expected) in &expected {
-        let found = found
-            .get(path)
-            .unwrap_or_else(|| panic!("`{}` is missing", path.display()));
-        assert_eq!(
-            (found.0, found.1),
-            (expected.0, expected.1),
-            "{}: mode, mtime",
-            path.display()
-        );
-        assert!(found.2 == expected.2, "{}: other content", path.display());
-    }
-    assert_eq!(found.len(), expected.len());
+    extract(&image).is(&expected(tree));
     fs::read(image).unwrap()
 }
 

@@ -90,7 +90,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// Items that no file system can hold, or that cannot be together.
-    pub fn new(items: Vec<Item<'a>>) -> Result<Self, Error> {
+    pub fn new(items: impl IntoIterator<Item = Item<'a>>) -> Result<Self, Error> {
         let mut nodes = Nodes::new(items)?;
         nodes.shape();
         let mut next = ROOT_BLOCK + 1;
@@ -136,28 +136,29 @@ impl<'a> Plan<'a> {
 
 impl<'a> Nodes<'a> {
     /// Puts items in order, checks each, and finds its parent and its children.
-    pub(super) fn new(items: Vec<Item<'a>>) -> Result<Self, Error> {
-        // Each needs a slot of 64 bytes in 2^32 blocks at most, and 32 bits count them.
-        let count = u32::try_from(items.len()).ok().filter(|count| *count < u32::MAX);
-        let count = count.ok_or(Error::TooLarge(items.len() as u64))?;
-        let mut all = Vec::with_capacity(items.len() + 1);
-        if !items.iter().any(|item| item.path.is_empty()) {
-            let root = Item {
-                path: b"",
-                kind: ItemKind::Directory,
-                permissions: 0o755,
-                uid: 0,
-                gid: 0,
-                mtime: 0,
-                mtime_nsec: 0,
-            };
-            all.push(Node::new(root, None));
+    pub(super) fn new(items: impl IntoIterator<Item = Item<'a>>) -> Result<Self, Error> {
+        let items = items.into_iter();
+        let mut all = Vec::with_capacity(items.size_hint().0 + 1);
+        let root = Item {
+            path: b"",
+            kind: ItemKind::Directory,
+            permissions: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            mtime_nsec: 0,
+        };
+        all.push(Node::new(root, None));
+        for (index, item) in items.enumerate() {
+            // Each needs a slot of 64 bytes in 2^32 blocks at most, and 32 bits count them, the root included.
+            let index = u32::try_from(index).ok().filter(|index| *index < u32::MAX - 1);
+            let index = index.ok_or(Error::TooLarge(u64::from(u32::MAX)))?;
+            let node = Node::new(item, Some(index));
+            match item.path.is_empty() && all[0].source.is_none() {
+                true => all[0] = node,
+                false => all.push(node),
+            }
         }
-        all.extend(
-            (0..count)
-                .zip(items)
-                .map(|(index, item)| Node::new(item, Some(index))),
-        );
         let ordered = |a: &Node<'_>, b: &Node<'_>| compare_paths(a.item.path, b.item.path);
         if !all.is_sorted_by(|a, b| ordered(a, b).is_le()) {
             all.sort_by(ordered);

@@ -80,7 +80,11 @@ impl<'a> Update<'a> {
     ///
     /// # Errors
     /// Items that no file system can hold, or that cannot be together; a base that cannot be true.
-    pub fn new(base: &Base, items: Vec<Item<'a>>, digests: &[Option<blake3::Hash>]) -> Result<Self, Error> {
+    pub fn new(
+        base: &Base,
+        items: impl IntoIterator<Item = Item<'a>>,
+        digests: &[Option<blake3::Hash>],
+    ) -> Result<Self, Error> {
         let nodes = Nodes::new(items)?;
         let digest = |node: &Node<'_>| digests.get(node.source? as usize).copied().flatten();
         let digests = nodes.all.iter().map(digest).collect();
