@@ -12,6 +12,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
+mod archive;
 mod boot;
 mod disk;
 mod erofs;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "erofs",
         check: erofs::check,
@@ -62,6 +63,11 @@ pub const TARGETS: [Target; 6] = [
         name: "manifest",
         check: manifest::check,
         seeds: manifest::seeds,
+    },
+    Target {
+        name: "archive",
+        check: archive::check,
+        seeds: archive::seeds,
     },
 ];
 

@@ -45,3 +45,8 @@ fn a_guest_may_say_anything() {
 fn a_manifest_of_any_bytes_is_read_or_refused_with_a_place() {
     run("manifest", 3_000);
 }
+
+#[test]
+fn an_archive_of_any_bytes_stays_in_its_folder_or_is_refused() {
+    run("archive", 5_000);
+}

@@ -11,12 +11,15 @@
 //! and in memory that [`Limits`] bound, and nothing outside of the given folder is written. Start at [`read::read`].
 
 mod error;
+mod extensions;
+mod limits;
 pub mod read;
 pub mod unpack;
 mod write;
 
 pub use error::{ArchiveError, Fault};
-pub use read::{Contents, Limits};
+pub use limits::Limits;
+pub use read::Contents;
 pub use write::{Compression, write};
 
 /// The manifest's place in an archive.

@@ -1,7 +1,6 @@
 //! Reads archives, whoever made them.
 //!
-//! The tar crate gives raw entries here: names that are longer than a header, which it would read into memory
-//! however long they are, are put together by [`Names`]. Everything that is kept is counted.
+//! The tar crate gives raw entries here; [`Names`] puts long names together. Everything that is kept is counted.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -9,48 +8,20 @@ use std::io::{self, BufReader, Read};
 use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
-use tar::{Archive, Entry, EntryType, PaxExtensions};
+use tar::{Archive, Entry, EntryType};
 
 use super::error::{ArchiveError, Fault};
+use super::extensions::Names;
+use super::limits::{Counted, Limited, Limits, TooMuch};
 use super::{MANIFEST, RUN};
 use crate::manifest::{MAX_MANIFEST, META};
 use crate::tree::{MODE_EXECUTABLE, MODE_FILE};
-
-/// What an archive may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Files, folders and links: more than the largest packages that are measured (100,000).
-    pub entries: usize,
-    /// Bytes of all paths and targets of links, which are kept in memory: 120 bytes each for that many entries.
-    pub names: usize,
-    /// Bytes behind the compression: as much as a large disk image.
-    pub bytes: u64,
-    /// How many times as large as itself an archive may become; text seldom becomes 20 times as large.
-    pub ratio: u64,
-    /// Bytes that it may become however small it is: files full of zeros are common.
-    pub small: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            entries: 1 << 18,
-            names: 32 << 20,
-            bytes: 8 << 30,
-            ratio: 200,
-            small: 256 << 20,
-        }
-    }
-}
 
 /// Most bytes of a path: that of Linux, without its NUL.
 const MAX_PATH: usize = 4095;
 
 /// Most bytes of a name (EROFS, and every file system that it is unpacked to).
 const MAX_NAME: usize = 255;
-
-/// Most bytes of what a tar file says of an entry besides its header: a path, a link's target, some times.
-const MAX_EXTENSION: u64 = 32 << 10;
 
 /// Bytes that are handed on at once.
 const CHUNK: usize = 64 << 10;
@@ -128,22 +99,13 @@ pub struct Contents {
 /// It is none, is damaged, holds what no archive may hold, or more than `limits` let it.
 pub fn read(input: impl Read, sink: &mut dyn Sink, limits: &Limits) -> Result<Contents, ArchiveError> {
     let consumed = Rc::new(Cell::new(0));
-    let counted = Counted {
-        input,
-        bytes: Rc::clone(&consumed),
-    };
-    let mut input = BufReader::with_capacity(CHUNK, counted);
+    let mut input = BufReader::with_capacity(CHUNK, Counted::new(input, &consumed));
     let compressed = {
         use std::io::BufRead as _;
         let start = input.fill_buf().map_err(ArchiveError::Damaged)?;
         start.starts_with(&[0x1f, 0x8b])
     };
-    let limited = |input| Limited {
-        input,
-        produced: 0,
-        consumed,
-        limits: *limits,
-    };
+    let limited = |input| Limited::new(input, consumed, *limits);
     if compressed {
         let mut input: Box<dyn Read + '_> = Box::new(MultiGzDecoder::new(input));
         entries(limited(&mut *input), sink, limits)
@@ -190,7 +152,7 @@ fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, ArchiveE
 }
 
 /// Turns what the readers below say into what is wrong with the archive.
-fn failed(error: io::Error) -> ArchiveError {
+pub(super) fn failed(error: io::Error) -> ArchiveError {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(&TooMuch { what, max }) => ArchiveError::Limit { what, max },
         None if error.kind() == io::ErrorKind::UnexpectedEof => ArchiveError::CutOff,
@@ -424,7 +386,7 @@ enum Refused {
 }
 
 /// Hands an entry's content to `take`, piece by piece; how many bytes.
-fn content<R: Read>(
+pub(super) fn content<R: Read>(
     entry: &mut Entry<'_, R>,
     take: &mut dyn FnMut(&[u8]) -> Result<(), ArchiveError>,
 ) -> Result<u64, ArchiveError> {
@@ -460,122 +422,5 @@ fn described(kind: EntryType) -> &'static str {
         EntryType::Fifo => "a pipe",
         EntryType::GNUSparse => "a sparse file",
         _ => "of an unknown kind",
-    }
-}
-
-/// What extensions of the tar format say of the next entry.
-#[derive(Debug, Default)]
-struct Names {
-    path: Option<Vec<u8>>,
-    target: Option<Vec<u8>>,
-}
-
-impl Names {
-    /// Takes an entry that says something of the next one; false for any other.
-    fn take<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<bool, ArchiveError> {
-        let kind = entry.header().entry_type();
-        if !matches!(
-            kind,
-            EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader | EntryType::XGlobalHeader
-        ) {
-            return Ok(false);
-        }
-        if entry.size() > MAX_EXTENSION {
-            return Err(ArchiveError::Limit {
-                what: "bytes of a name",
-                max: MAX_EXTENSION,
-            });
-        }
-        let mut bytes = Vec::new();
-        content(entry, &mut |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        match kind {
-            EntryType::GNULongName => self.path = Some(until_nul(bytes)),
-            EntryType::GNULongLink => self.target = Some(until_nul(bytes)),
-            _ => {
-                for record in PaxExtensions::new(&bytes) {
-                    let record = record.map_err(failed)?;
-                    match record.key_bytes() {
-                        b"path" if kind == EntryType::XHeader => {
-                            self.path = Some(record.value_bytes().to_vec());
-                        }
-                        b"linkpath" if kind == EntryType::XHeader => {
-                            self.target = Some(record.value_bytes().to_vec());
-                        }
-                        // A file over 8 GiB, or an archive that is to look different to different readers.
-                        key @ (b"path" | b"linkpath" | b"size") => {
-                            return Err(ArchiveError::Entry {
-                                path: key.to_vec(),
-                                fault: Fault::Kind("an extension that is not taken"),
-                            });
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// The path and the link's target of the entry itself.
-    fn complete<R: Read>(self, entry: &Entry<'_, R>) -> (Vec<u8>, Option<Vec<u8>>) {
-        let header = entry.header();
-        let path = self.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let target = self
-            .target
-            .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
-        (path, target)
-    }
-}
-
-fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
-    let end = bytes.iter().position(|byte| *byte == 0);
-    bytes.truncate(end.unwrap_or(bytes.len()));
-    bytes
-}
-
-/// Counts what is read through it.
-struct Counted<R> {
-    input: R,
-    bytes: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.input.read(buffer)?;
-        self.bytes.set(self.bytes.get() + length as u64);
-        Ok(length)
-    }
-}
-
-/// Ends with an error when too much comes out.
-struct Limited<'a> {
-    input: &'a mut dyn Read,
-    produced: u64,
-    consumed: Rc<Cell<u64>>,
-    limits: Limits,
-}
-
-/// There is too much of something.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("more than {max} {what}")]
-struct TooMuch {
-    what: &'static str,
-    max: u64,
-}
-
-impl Read for Limited<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.input.read(buffer)?;
-        self.produced += length as u64;
-        let by_ratio = self.consumed.get().saturating_mul(self.limits.ratio);
-        let max = self.limits.bytes.min(by_ratio.max(self.limits.small));
-        if self.produced > max {
-            let what = "bytes when it is unpacked, too many for its size";
-            return Err(io::Error::other(TooMuch { what, max }));
-        }
-        Ok(length)
     }
 }
