@@ -57,20 +57,20 @@ impl PackageError {
     }
 }
 
-/// Makes the image of the package whose manifest lies at `manifest`, below `out_dir`. What it requires is looked for
-/// in the folders beside it, then in `sources`.
+/// Makes the image of a package, whose files are there, below `out_dir`. What it requires is looked for in the folders
+/// beside it, then in `sources`.
 ///
 /// # Errors
 /// A stage fails; the old image is intact then.
 pub fn build(
     session: &Session<'_>,
-    manifest: &Path,
+    package: Manifest,
     sources: &[&dyn PackageSource],
     out_dir: &Path,
     mode: Mode,
 ) -> Result<ComposeReport, PackageError> {
     // Before anything that takes time.
-    let resolution = &resolved(session, manifest, sources)?;
+    let resolution = &resolved(session, package, sources)?;
     let toolchain = GuestToolchain::provide(session)?;
     let loader = &build_loader(session, &toolchain)?;
     let binaries = &compile(session, &toolchain, resolution.packages())?;
@@ -86,22 +86,18 @@ pub fn build(
     )?)
 }
 
-/// Reads a manifest, finds what it requires, and tells what may be wrong with any of them.
-///
-/// # Errors
-/// A manifest is wrong, or the packages do not go together.
-pub fn resolved(
+/// Finds what a package requires, and tells what may be wrong with any of them.
+fn resolved(
     session: &Session<'_>,
-    manifest: &Path,
+    package: Manifest,
     sources: &[&dyn PackageSource],
 ) -> Result<Resolution, PackageError> {
-    let manifest = Manifest::read(manifest)?;
-    let siblings = &Siblings::of(&manifest.folder);
+    let siblings = &Siblings::of(&package.folder);
     let sources: Vec<&dyn PackageSource> = [siblings as _]
         .into_iter()
         .chain(sources.iter().copied())
         .collect();
-    let resolution = resolve(manifest, &sources)?;
+    let resolution = resolve(package, &sources)?;
     for warning in resolution.packages().iter().flat_map(|package| &package.warnings) {
         session.observer.event(&Event::Warning(warning.clone()));
     }

@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{ARCHIVE, RepositoryError, UNVERSIONED, sibling, version_folder};
-use crate::archive::Contents;
+use crate::archive::read::{self, Sink};
+use crate::archive::{Contents, Limits};
 use crate::cache::failed;
 use crate::manifest::{MAX_MANIFEST, META, Manifest};
 
@@ -82,6 +83,24 @@ impl Entry {
     #[must_use]
     pub fn archive(&self) -> PathBuf {
         self.folder.join(ARCHIVE)
+    }
+
+    /// Goes through its archive, which must have the digest that is kept beside it.
+    pub(super) fn read(&self, sink: &mut dyn Sink) -> Result<Contents, RepositoryError> {
+        let path = self.archive();
+        let file = File::open(&path).map_err(failed("read", &path))?;
+        let mut input = Hashing::new(file);
+        let result = read::read(&mut input, sink, &Limits::default());
+        let found = input.finish().map_err(failed("read", &path))?;
+        // Before whatever else is wrong with it: another digest explains that.
+        if found != self.digest {
+            return Err(RepositoryError::Digest {
+                path,
+                expected: self.digest,
+                found,
+            });
+        }
+        result.map_err(|source| RepositoryError::Archive { path, source })
     }
 
     /// Its version as its folder is named.

@@ -9,7 +9,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::entry::{self, Hashing};
 use super::{Digest, Imported, Incoming, Repository, RepositoryError, fetch, sibling};
@@ -168,39 +168,55 @@ impl Repository {
             .cache
             .path("downloads")
             .join(format!("{}.mpm", &key.to_hex()[..32]));
-        let _lock = Lock::take(&part, &format!("the download of `{name}`"), observer)?;
+        let lock = Lock::take(&part, &format!("the download of `{name}`"), observer)?;
+        let incoming = Incoming {
+            origin: Path::new(&archive),
+            manifest: Some(text),
+            digest,
+            replace: options.replace,
+        };
+        let result = self.fetched(&part, incoming, name, options, observer);
+        if !part.exists() {
+            lock.remove(&part)?;
+        }
+        Ok(Pulled {
+            imported: result?.ok_or_else(missing)?,
+            checked: digest.is_some(),
+        })
+    }
+
+    /// Downloads an archive to `part`, and takes it in; `None` if there is none.
+    fn fetched(
+        &self,
+        part: &Path,
+        incoming: Incoming<'_>,
+        name: &str,
+        options: Options,
+        observer: &dyn Observer,
+    ) -> Result<Option<Imported>, RepositoryError> {
+        let digest = incoming.digest;
         if digest.is_none() {
-            remove(&part)?;
+            remove(part)?;
         }
         observer.event(&Event::Started {
             stage: Stage::Download,
             subject: name.to_owned(),
         });
-        let begin = std::time::Instant::now();
-        let result = self.download(&archive, &part, digest, options, observer);
-        let path = Path::new(&archive);
-        if !result? {
-            return Err(missing());
+        let begin = Instant::now();
+        let url = incoming.origin.to_string_lossy();
+        if !self.download(&url, part, digest, options, observer)? {
+            return Ok(None);
         }
         observer.event(&Event::Finished {
             stage: Stage::Download,
             outcome: Outcome::Done,
             elapsed: begin.elapsed(),
         });
-        let file = File::open(&part).map_err(failed("read", &part))?;
-        let incoming = Incoming {
-            origin: path,
-            manifest: Some(text),
-            digest,
-            replace: options.replace,
-        };
+        let file = File::open(part).map_err(failed("read", part))?;
         let imported = self.store(file, incoming, observer);
         // Whatever came of it: it is whole, so there is nothing to go on with.
-        remove(&part)?;
-        Ok(Pulled {
-            imported: imported?,
-            checked: digest.is_some(),
-        })
+        remove(part)?;
+        imported.map(Some)
     }
 
     /// Gets an archive, or the rest of one; false if there is none. What an older archive left under this name is seen by

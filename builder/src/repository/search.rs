@@ -17,8 +17,8 @@
 use super::{Entry, Repository, RepositoryError};
 
 impl Repository {
-    /// The packages that have all words, the most relevant first, each in its newest version. No word finds all. What
-    /// is damaged is not found.
+    /// The packages that have all words, the most relevant first, each in its newest version. Spaces part words, within
+    /// one of these, too. No word finds all. What is damaged is not found.
     ///
     /// # Errors
     /// The repository cannot be read.
@@ -29,7 +29,8 @@ impl Repository {
             let newest = found
                 .last()
                 .is_none_or(|(_, last)| last.manifest.name != entry.manifest.name);
-            let weights: Option<Vec<_>> = words.iter().map(|word| weight(&entry, word)).collect();
+            let words = words.iter().flat_map(|words| words.split_whitespace());
+            let weights: Option<Vec<_>> = words.map(|word| weight(&entry, word)).collect();
             if let (true, Some(weights)) = (newest, weights) {
                 found.push((weights.iter().sum(), entry));
             }

@@ -1,14 +1,11 @@
 //! The repository as a source of packages for resolution.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::entry::Hashing;
 use super::{Entry, Repository, RepositoryError, folders};
 use crate::archive::unpack::Folder;
-use crate::archive::{Limits, read};
 use crate::cache::{Lock, Staged, failed};
 use crate::event::{Observer, Silent};
 use crate::manifest::{FileRule, Manifest, PackageName};
@@ -31,26 +28,27 @@ impl Repository {
             return Ok(folder);
         }
         let staged = Staged::new(&folder)?;
-        let archive = entry.archive();
-        let file = File::open(&archive).map_err(failed("read", &archive))?;
-        let mut input = Hashing::new(file);
         let mut target = Folder::create(staged.path()).map_err(failed("create", staged.path()))?;
-        let result = read::read(&mut input, &mut target, &Limits::default());
-        let found = input.finish().map_err(failed("read", &archive))?;
-        // Before whatever else is wrong with it: another digest explains that.
-        if found != entry.digest {
-            return Err(RepositoryError::Digest {
-                path: archive,
-                expected: entry.digest,
-                found,
-            });
-        }
-        result.map_err(|source| RepositoryError::Archive {
-            path: archive,
-            source,
-        })?;
+        entry.read(&mut target)?;
         staged.publish()?;
         Ok(folder)
+    }
+
+    /// The newest version of a package, ready to be composed; `None` if there is no such package.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be unpacked.
+    pub fn composed(
+        &self,
+        name: &PackageName,
+        observer: &dyn Observer,
+    ) -> Result<Option<Manifest>, RepositoryError> {
+        let Some(newest) = self.versions(name.as_str())?.into_iter().next() else {
+            return Ok(None);
+        };
+        let entry = newest.entry?;
+        self.unpack(&entry, observer)?;
+        self.composable(&entry).map(Some)
     }
 
     /// A package as composition takes it: its programs are files, and its files lie where they are unpacked.

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use builder::compose::{ComposeError, ComposeReport, Mode};
 use builder::environment::Environment;
 use builder::event::Observer;
-use builder::manifest::Manifest;
+use builder::manifest::{Manifest, PackageName};
 use builder::package::{self, PackageError};
+use builder::repository::Repository;
 use builder::resolve::PackageSource;
 use builder::session::Session;
 use builder::update::Updated;
@@ -34,7 +35,8 @@ The image is images/<name>/<name>.qcow2. It is replaced when the new one is comp
 a composition that fails or is interrupted leaves it as it was. With --update, what changed is
 written into the image that is there, which holds the old files or the new ones at any moment.")]
 pub(crate) struct Args {
-    /// Package: the name of a folder in manifests/, or a path to a folder with a package.yaml
+    /// Package: the name of a folder in manifests/, or else of a package in the repository; or a path to a folder
+    /// with a package.yaml
     package: String,
 
     /// Write only what changed into the image that is there
@@ -84,16 +86,32 @@ fn compose_as(mode: Mode, package: &str, observer: &dyn Observer) -> Result<Comp
         environment: Environment::read(),
         observer,
     };
-    let manifest = manifest(&root, package)?;
     let repository = super::package::repository(&session.environment);
+    let manifest = match manifest(&root, package) {
+        Ok(path) => Manifest::read(&path).map_err(PackageError::from)?,
+        // Composed from its archive, without its sources.
+        Err(missing) => stored(repository.as_ref(), package, observer)?.ok_or(missing)?,
+    };
     let sources: Vec<_> = repository
         .iter()
         .map(|repository| repository as &dyn PackageSource)
         .collect();
-    package::build(&session, &manifest, &sources, &root.join("images"), mode).map_err(|error| match error {
+    package::build(&session, manifest, &sources, &root.join("images"), mode).map_err(|error| match error {
         PackageError::Compose(ComposeError::InUse { path }) => in_use(&path, "updated"),
         error => error.into(),
     })
+}
+
+/// The newest version of a package in the repository, if it is there, with its files unpacked.
+fn stored(
+    repository: Option<&Repository>,
+    package: &str,
+    observer: &dyn Observer,
+) -> Result<Option<Manifest>, Failure> {
+    match (repository, PackageName::new(package)) {
+        (Some(repository), Some(name)) => Ok(repository.composed(&name, observer)?),
+        _ => Ok(None),
+    }
 }
 
 /// The manifest of a package that is given by its name or by a path.
