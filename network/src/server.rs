@@ -17,9 +17,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use smoltcp::wire::EthernetAddress;
 
 use crate::control::{self, Attached, Attachment, Member, Reply, Request};
@@ -43,6 +45,9 @@ const MAX_CLIENTS: usize = 512;
 
 /// How long a network that nobody uses stays: the next command that uses it often follows at once.
 pub const LINGER: Duration = Duration::from_secs(2);
+
+/// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it.
+const HANDOVER: Duration = Duration::from_secs(5);
 
 /// Why a network's process ends before anyone used it, or with an error.
 #[derive(Debug, thiserror::Error)]
@@ -447,10 +452,14 @@ fn take(folder: &Path) -> Result<File, ServeError> {
         .write(true)
         .open(&path);
     let lock = opened.map_err(FileError::io("open", &path))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Served(folder.to_owned())),
-        Err(errno) => Err(FileError::io("lock", &path)(errno.into()).into()),
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            Err(Errno::WOULDBLOCK) => return Err(ServeError::Served(folder.to_owned())),
+            Err(errno) => return Err(FileError::io("lock", &path)(errno.into()).into()),
+        }
     }
 }
 

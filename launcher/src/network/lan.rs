@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hermitage_network::control::{self, Attachment, Client};
+use hermitage_network::control::{self, Attachment, Client, ControlError};
 use hermitage_network::{NetworkName, Store};
 
 use super::NetworkError;
@@ -29,6 +29,11 @@ use crate::spec::MachineSpec;
 
 /// How long after a failed attempt a guest is attached again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a network's process that goes away while a guest is attached is started again, and how long after. One that
+/// nobody used may just have ended, and one that was killed takes connections as long as the kernel cleans up after it.
+const ATTEMPTS: usize = 5;
+const SOON: Duration = Duration::from_millis(10);
 
 /// The program that runs: by a name that leads to it also when its file was replaced meanwhile, by a build.
 const OURSELVES: &str = "/proc/self/exe";
@@ -163,9 +168,16 @@ struct Member {
 impl Member {
     /// Attaches the guest, and starts the network's process if it does not run.
     fn attach(&self) -> Result<Client, NetworkError> {
-        let mut client = Client::open(&self.folder, || self.serve())?;
-        client.attach(self.attachment.clone(), self.switch.as_fd())?;
-        Ok(client)
+        let mut attempt = 1;
+        loop {
+            let mut client = Client::open(&self.folder, || self.serve())?;
+            match client.attach(self.attachment.clone(), self.switch.as_fd()) {
+                Ok(_) => return Ok(client),
+                Err(ControlError::Lost { .. }) if attempt < ATTEMPTS => thread::sleep(SOON),
+                Err(error) => return Err(error.into()),
+            }
+            attempt += 1;
+        }
     }
 
     /// Starts the network's process; waits until it listens.
