@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::file::FileError;
@@ -246,6 +246,15 @@ impl Client {
         }
     }
 
+    /// The id of the network's process, as this process sees it.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn process(&self) -> io::Result<u32> {
+        let peer = sockopt::socket_peercred(self.stream.get_ref())?;
+        Ok(peer.pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
     /// Waits until the network's process is gone.
     pub fn wait(mut self) {
         // It says nothing unasked: whatever comes is the end. The time-out is not for those who want to wait.
@@ -350,7 +359,7 @@ pub fn card() -> io::Result<(OwnedFd, OwnedFd)> {
     let pair = socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     // A burst of full frames must not wait for room in bytes; the kernel bounds their number.
     for end in [pair.0.as_fd(), pair.1.as_fd()] {
-        rustix::net::sockopt::set_socket_send_buffer_size(end, 1 << 20)?;
+        sockopt::set_socket_send_buffer_size(end, 1 << 20)?;
     }
     Ok(pair)
 }

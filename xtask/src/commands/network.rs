@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use hermitage_network::control::{Client, Member};
+use hermitage_network::control::{Client, ControlError, Member};
 use hermitage_network::server::{LINGER, Server};
 use hermitage_network::store::StoreError;
 use hermitage_network::{NetworkName, Settings, Store, Subnet};
@@ -99,6 +99,8 @@ struct Inspected {
     subnet: Subnet,
     gateway: std::net::Ipv4Addr,
     host_access: bool,
+    /// The network's process; none where nobody uses it.
+    process: Option<u32>,
     guests: Vec<Member>,
 }
 
@@ -133,12 +135,17 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn members(store: &Store, name: &NetworkName) -> Result<Vec<Member>, StoreError> {
-    let client = Client::connect(&store.folder(name))?;
-    Ok(client
-        .map(|mut client| client.members())
-        .transpose()?
-        .unwrap_or_default())
+/// The network's process and its guests, where it runs.
+fn members(store: &Store, name: &NetworkName) -> Result<(Option<u32>, Vec<Member>), StoreError> {
+    let Some(mut client) = Client::connect(&store.folder(name))? else {
+        return Ok((None, Vec::new()));
+    };
+    match client.members() {
+        Ok(members) => Ok((client.process().ok(), members)),
+        // It ends when nobody uses it, perhaps now.
+        Err(ControlError::Lost { .. }) => Ok((None, Vec::new())),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn list(store: &Store, json: bool, printer: &Printer) -> Result<(), Failure> {
@@ -152,10 +159,8 @@ fn list(store: &Store, json: bool, printer: &Printer) -> Result<(), Failure> {
                 continue;
             }
         };
-        let guests = members(store, &name)?
-            .into_iter()
-            .map(|member| member.name)
-            .collect();
+        let (_, members) = members(store, &name)?;
+        let guests = members.into_iter().map(|member| member.name).collect();
         networks.push(Listed {
             name,
             subnet: settings.subnet,
@@ -187,12 +192,14 @@ fn list(store: &Store, json: bool, printer: &Printer) -> Result<(), Failure> {
 
 fn inspect(store: &Store, name: &NetworkName, json: bool, printer: &Printer) -> Result<(), Failure> {
     let settings = store.settings(name)?;
+    let (process, guests) = members(store, name)?;
     let inspected = Inspected {
         name: name.clone(),
         subnet: settings.subnet,
         gateway: settings.subnet.gateway(),
         host_access: settings.host_access,
-        guests: members(store, name)?,
+        process,
+        guests,
     };
     if json {
         printer.json(&inspected);
@@ -207,6 +214,9 @@ fn inspect(store: &Store, name: &NetworkName, json: bool, printer: &Printer) -> 
         "subnet   {}\ngateway  {}{access}\n",
         inspected.subnet, inspected.gateway
     );
+    if let Some(process) = inspected.process {
+        text += &format!("process  {process}\n");
+    }
     if !inspected.guests.is_empty() {
         let mut table = Table::new([
             ("GUEST", Align::Left),

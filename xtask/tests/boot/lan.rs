@@ -1,0 +1,188 @@
+//! A story of guests on a rootless LAN, told through the commands of a user: the network's process is `xtask` itself.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{DEADLINE, image};
+
+/// A user with networks and guests of their own, which end with the test.
+struct User(TempDir);
+
+impl User {
+    fn xtask(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(arguments)
+            .env("HERMITAGE_ROOT", self.0.path())
+            .stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// What a command wrote, which must succeed.
+    fn does(&self, arguments: &[&str]) -> String {
+        let output = self.xtask(arguments);
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
+        stdout
+    }
+
+    /// What a command says that must fail.
+    fn cannot(&self, arguments: &[&str]) -> String {
+        let output = self.xtask(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        text(&output.stderr)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.does(arguments)).unwrap()
+    }
+
+    /// Starts a guest in the background.
+    fn start(&self, name: &str, more: &[&str], command: &str) {
+        let image = image().to_str().unwrap();
+        let run = ["run", "-d", "--accel", "tcg", "-e", command, image, name];
+        self.does(&[&run[..], more].concat());
+    }
+
+    /// Runs a guest to its end; what it wrote to its console.
+    fn run(&self, network: &str, command: &str) -> String {
+        let image = image().to_str().unwrap();
+        let run = ["run", "--rm", "--accel", "tcg", "-n", network, "-e", command];
+        self.does(&[&run[..], &[image, "caller"]].concat())
+    }
+
+    /// What `network inspect` says of a guest.
+    fn member(&self, network: &str, guest: &str) -> Option<Value> {
+        let network = self.json(&["network", "inspect", "--json", network]);
+        let mut guests = network["guests"].as_array().unwrap().iter();
+        guests.find(|member| member["name"] == guest).cloned()
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let Ok(instances) = std::fs::read_dir(self.0.path().join("instances")) else {
+            return;
+        };
+        for name in instances.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            self.xtask(&["rm", "--force", &name]);
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until something is there.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "no {what} within {DEADLINE:?}");
+        thread::yield_now();
+    }
+}
+
+/// What a guest that echoes answers at a port of this host.
+fn echo(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(b"hello").ok()?;
+    stream.shutdown(Shutdown::Write).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    (!answer.is_empty()).then_some(answer)
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
+    let user = User(tempfile::tempdir().unwrap());
+    user.does(&[
+        "network",
+        "create",
+        "app",
+        "--subnet",
+        "10.91.0.0/24",
+        "--host-access",
+    ]);
+    user.does(&["network", "create", "other"]);
+    let on_app = ["-n", "lan:app", "--alias", "echo"];
+    user.start(
+        "first",
+        &[&on_app[..], &["-f", "0:9000"]].concat(),
+        "probe echo-all",
+    );
+    user.start("second", &on_app, "probe echo-all");
+    let first = user.member("app", "first").unwrap();
+    let second = user.member("app", "second").unwrap();
+    assert_eq!(
+        (first["address"].as_str(), second["address"].as_str()),
+        (Some("10.91.0.2"), Some("10.91.0.3"))
+    );
+
+    // By its name, by a name that both have, and the host by the gateway's address.
+    let answered = "10.91.0.4 was answered: word\n";
+    assert_eq!(
+        user.run("lan:app", "probe call first.app.internal:9000 word"),
+        answered
+    );
+    assert_eq!(user.run("lan:app", "probe call echo:9000 word"), answered);
+    let host = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let out = format!("probe call 10.91.0.1:{} word", host.local_addr().unwrap().port());
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = host.accept().unwrap();
+        let mut word = String::new();
+        stream.read_to_string(&mut word).unwrap();
+        stream.write_all(word.as_bytes()).unwrap();
+    });
+    assert_eq!(user.run("lan:app", &out), answered);
+    answering.join().unwrap();
+    assert_eq!(user.run("lan:other", "probe resolve first"), "no such name\n");
+
+    // Nobody takes what is another's.
+    let image = image().to_str().unwrap();
+    let thief =
+        |what: [&str; 2]| user.cannot(&["run", "--rm", "-n", "lan:app", what[0], what[1], image, "thief"]);
+    let error = thief(["--mac", first["mac"].as_str().unwrap()]);
+    assert!(error.contains("is `first`'s"), "{error}");
+    let error = thief(["--ip", "10.91.0.2/24"]);
+    assert!(error.contains("10.91.0.2"), "{error}");
+    let error = user.cannot(&["network", "rm", "app"]);
+    assert!(error.contains("`first`, `second`"), "{error}");
+
+    // The network's process is killed: another one serves the same guests.
+    let instances = user.json(&["ps", "--json"]);
+    let mut instances = instances.as_array().unwrap().iter();
+    let forward = instances.find(|instance| instance["name"] == "first").unwrap()["forwards"][0].as_str();
+    let port: u16 = forward.unwrap().split(':').nth(1).unwrap().parse().unwrap();
+    assert_eq!(until("answer", || echo(port)), "hello");
+    let process = |user: &User| {
+        let process = user.json(&["network", "inspect", "--json", "app"])["process"].as_i64();
+        process.map(|id| i32::try_from(id).unwrap())
+    };
+    let killed = process(&user).unwrap();
+    kill_process(Pid::from_raw(killed).unwrap(), Signal::KILL).unwrap();
+    until("new process", || process(&user).filter(|&id| id != killed));
+    assert_eq!(until("answer", || echo(port)), "hello");
+    until("second guest", || user.member("app", "second"));
+    assert_eq!(user.run("lan:app", "probe call second:9000 word"), answered);
+
+    // A restart changes no address.
+    user.does(&["restart", "--time", "0", "second"]);
+    assert_eq!(
+        user.member("app", "second").unwrap()["address"],
+        second["address"]
+    );
+    assert_eq!(user.run("lan:app", "probe call second:9000 word"), answered);
+}
