@@ -2,133 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use tempfile::TempDir;
-
-use crate::stand_in::{self, Step};
-
-/// Far more than anything here needs on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-const READY: [Step<'_>; 2] = [Step::Console("ready\n"), Step::Halt];
-
-/// A user with an image and a place for instances. What runs when the test ends is killed.
-struct User {
-    folder: TempDir,
-    image: PathBuf,
-}
-
-/// What a command gave.
-#[derive(Debug)]
-struct Seen {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Seen {
-    #[track_caller]
-    fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.stdout
-    }
-
-    #[track_caller]
-    fn fails_with(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        for part in parts {
-            assert!(self.stderr.contains(part), "no `{part}` in {self:?}");
-        }
-        assert!(!self.stderr.contains("panicked"), "{self:?}");
-    }
-}
-
-impl User {
-    fn with_guest(steps: &[Step<'_>]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let image = stand_in::image(folder.path(), steps);
-        Self { folder, image }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command
-            .args(arguments)
-            .env("HERMITAGE_ROOT", self.folder.path().join("root"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn xtask(&self, arguments: &[&str]) -> Seen {
-        // If a process in the background kept our pipes, this would wait for its end.
-        let output = self.command(arguments).output().unwrap();
-        Seen {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// `run -d --accel tcg IMAGE` with more arguments.
-    fn run(&self, more: &[&str]) -> Seen {
-        let image = self.image.to_str().unwrap();
-        self.xtask(&[&["run", "-d", "--accel", "tcg"], more, &[image]].concat())
-    }
-
-    fn instance(&self, name: &str) -> PathBuf {
-        self.folder.path().join("root/instances").join(name)
-    }
-
-    fn facts(&self, name: &str) -> Value {
-        let list: Value = serde_json::from_str(&self.xtask(&["ps", "-a", "--json"]).ok()).unwrap();
-        let mut list = list.as_array().unwrap().iter();
-        list.find(|facts| facts["name"] == name)
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    fn kill(&self, name: &str, process: &str) {
-        let pid = self.facts(name)[process].as_i64().unwrap();
-        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        let root = self.folder.path().join("root/instances");
-        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-            let name = entry.file_name().into_string().unwrap();
-            let _ = self.command(&["kill", &name]).output();
-        }
-    }
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn is_used(folder: &Path) -> bool {
-    let runs_inside = |process: fs::DirEntry| {
-        fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
-    };
-    fs::read_dir("/proc").unwrap().flatten().any(runs_inside)
-}
+use crate::stand_in::Step;
+use crate::user::{READY, User, is_used, wait_until};
 
 #[test]
 fn an_instance_in_the_background_is_listed_read_stopped_started_and_removed() {
     let user = User::with_guest(&READY);
-    assert_eq!(user.run(&["-f", "0:80"]).ok(), "stand-in\n");
+    assert_eq!(user.detach(&["-f", "0:80"]).ok(), "stand-in\n");
     let facts = user.facts("stand-in");
     assert_eq!(facts["state"], "running");
     assert_eq!(facts["role"], "stand-in");
@@ -165,12 +48,12 @@ fn an_instance_in_the_background_is_listed_read_stopped_started_and_removed() {
 #[test]
 fn names_are_numbered_unless_they_are_given() {
     let user = User::with_guest(&READY);
-    assert_eq!(user.run(&[]).ok(), "stand-in\n");
-    assert_eq!(user.run(&[]).ok(), "stand-in-2\n");
-    user.run(&["--name", "stand-in"])
+    assert_eq!(user.detach(&[]).ok(), "stand-in\n");
+    assert_eq!(user.detach(&[]).ok(), "stand-in-2\n");
+    user.detach(&["--name", "stand-in"])
         .fails_with(125, &["instance `stand-in` is running", "hint: "]);
     user.xtask(&["kill", "stand-in", "stand-in-2"]).ok();
-    user.run(&["--name", "stand-in"]).fails_with(
+    user.detach(&["--name", "stand-in"]).fails_with(
         125,
         &[
             "there is an instance `stand-in` already",
@@ -179,8 +62,11 @@ fn names_are_numbered_unless_they_are_given() {
             "--replace",
         ],
     );
-    assert_eq!(user.run(&["--name", "stand-in", "--replace"]).ok(), "stand-in\n");
-    user.run(&["--name", "stand-in", "--replace"])
+    assert_eq!(
+        user.detach(&["--name", "stand-in", "--replace"]).ok(),
+        "stand-in\n"
+    );
+    user.detach(&["--name", "stand-in", "--replace"])
         .fails_with(125, &["instance `stand-in` is running"]);
 }
 
@@ -189,7 +75,7 @@ fn many_runs_at_once_each_get_a_name_of_their_own() {
     const RUNS: usize = 12;
     let user = User::with_guest(&[Step::Control("end exit 3 \n"), Step::Exit(3)]);
     let mut names: Vec<String> = thread::scope(|scope| {
-        let runs: Vec<_> = (0..RUNS).map(|_| scope.spawn(|| user.run(&[]).ok())).collect();
+        let runs: Vec<_> = (0..RUNS).map(|_| scope.spawn(|| user.detach(&[]).ok())).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
     names.sort();
@@ -206,7 +92,7 @@ fn many_runs_at_once_each_get_a_name_of_their_own() {
 fn ps_tells_the_truth_whoever_was_killed() {
     for process in ["supervisor_pid", "qemu_pid"] {
         let user = User::with_guest(&READY);
-        user.run(&["--name", "kv"]).ok();
+        user.detach(&["--name", "kv"]).ok();
         user.kill("kv", process);
         wait_until("it is seen to have ended", || {
             user.facts("kv")["state"] == "exited"
@@ -231,11 +117,11 @@ fn what_is_to_be_removed_is_removed_and_a_failed_start_leaves_nothing() {
         Step::Control("end exit 3 \n"),
         Step::Exit(3),
     ]);
-    user.run(&["--rm", "--name", "kv"]).ok();
+    user.detach(&["--rm", "--name", "kv"]).ok();
     wait_until("it is removed", || !user.instance("kv").exists());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let failed = user.run(&["--name", "kv", "-f", &format!("{port}:80")]);
+    let failed = user.detach(&["--name", "kv", "-f", &format!("{port}:80")]);
     failed.fails_with(125, &["is in use by another process", "hint: "]);
     assert_eq!(failed.stdout, "");
     assert!(!user.instance("kv").exists());
@@ -251,7 +137,7 @@ fn a_followed_log_ends_with_the_instance_and_has_times_for_who_wants_them() {
         Step::Control("end exit 0 \n"),
         Step::Exit(0),
     ]);
-    user.run(&["--name", "kv"]).ok();
+    user.detach(&["--name", "kv"]).ok();
     let follow = user
         .command(&["logs", "-f", "kv"])
         .stdout(Stdio::piped())
@@ -284,7 +170,7 @@ fn wrong_names_are_refused_in_words() {
     let user = User::with_guest(&READY);
     let long = "x".repeat(300);
     for name in ["..", "../kv", "a/b", "", ".hidden", &long] {
-        user.run(&["--name", name])
+        user.detach(&["--name", name])
             .fails_with(2, &["is not a name of an instance; a name has up to 63"]);
         user.xtask(&["rm", "-f", name])
             .fails_with(2, &["is not a name of an instance"]);
@@ -295,13 +181,13 @@ fn wrong_names_are_refused_in_words() {
         user.xtask(&[command, "nothing"])
             .fails_with(1, &["there is no instance `nothing`", "hint: "]);
     }
-    assert!(!user.folder.path().join("root").exists());
+    assert!(!user.folder().join("root").exists());
 }
 
 #[test]
 fn an_image_that_changed_under_an_ended_instance_is_refused() {
     let user = User::with_guest(&[Step::Exit(0)]);
-    user.run(&["--name", "kv"]).ok();
+    user.detach(&["--name", "kv"]).ok();
     user.xtask(&["wait", "kv"]).ok();
     user.xtask(&["start", "kv"]).ok();
     user.xtask(&["wait", "kv"]).ok();
@@ -334,7 +220,7 @@ while read -r line <&$monitor; do
 done
 "#;
     let user = User::with_guest(&READY);
-    let bin = user.folder.path().join("bin");
+    let bin = user.folder().join("bin");
     fs::create_dir(&bin).unwrap();
     let qemu = bin.join("qemu-system-x86_64");
     fs::write(&qemu, SCRIPT).unwrap();

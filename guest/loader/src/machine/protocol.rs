@@ -44,17 +44,24 @@ pub(crate) fn read(magic: u32, info: u32) -> Result<BootInfo, Error> {
     }
 }
 
+/// # Safety
+/// There are 4 bytes to read at `base + offset`.
 unsafe fn u32_at(base: *const u8, offset: usize) -> u32 {
     // SAFETY: the callers pass fields that the protocols have.
     unsafe { base.add(offset).cast::<u32>().read_unaligned() }
 }
 
+/// # Safety
+/// There are 8 bytes to read at `base + offset`.
 unsafe fn u64_at(base: *const u8, offset: usize) -> u64 {
     // SAFETY: as in `u32_at`.
     unsafe { base.add(offset).cast::<u64>().read_unaligned() }
 }
 
 /// Entries that are `base u64, length u64, type u32, unused u32`.
+///
+/// # Safety
+/// There are `count` of them from `first` on, and nobody changes them.
 unsafe fn plain_entries(first: *const u8, count: usize) -> impl Iterator<Item = Entry> + Clone {
     const ENTRY: usize = 24;
     // SAFETY: the callers pass as many entries as the protocol says.
@@ -77,6 +84,8 @@ fn entry(bytes: &[u8]) -> Entry {
     }
 }
 
+/// # Safety
+/// What is not 0 points to a text that ends with a NUL and that nobody changes.
 unsafe fn text(address: u64) -> &'static [u8] {
     if address == 0 || address >= 4 << 30 {
         return &[];
@@ -85,6 +94,8 @@ unsafe fn text(address: u64) -> &'static [u8] {
     unsafe { CStr::from_ptr(address as *const _) }.to_bytes()
 }
 
+/// # Safety
+/// `info` is what our boot sector handed over.
 unsafe fn boot_sector(info: *const u8) -> BootInfo {
     // SAFETY: count, four unused bytes, entries: the boot sector's layout.
     let memory = unsafe { MemoryMap::new(plain_entries(info.add(8), u32_at(info, 0) as usize)) };
@@ -94,6 +105,8 @@ unsafe fn boot_sector(info: *const u8) -> BootInfo {
     }
 }
 
+/// # Safety
+/// `info` is what a multiboot loader handed over.
 unsafe fn multiboot(info: *const u8) -> BootInfo {
     const HAS_COMMAND_LINE: u32 = 1 << 2;
     const HAS_MAP: u32 = 1 << 6;
@@ -137,6 +150,8 @@ fn without_first_word(line: &'static [u8]) -> &'static [u8] {
     &line[end..]
 }
 
+/// # Safety
+/// `info` is what a PVH loader handed over.
 unsafe fn pvh(info: *const u8) -> BootInfo {
     // SAFETY: the offsets are those of `hvm_start_info` (Xen, `start_info.h`); the map is there from version 1 on.
     unsafe {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use launcher::InstanceName;
+use serde_json::json;
 
 use super::instances;
 use crate::failure::Failure;
@@ -21,10 +22,18 @@ pub(crate) struct Args {
 
     /// Its new name
     to: InstanceName,
+
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     instances()?.rename(&args.from, &args.to)?;
-    printer.data(&format!("{}\n", args.to));
+    if args.json {
+        printer.json(&json!({ "from": args.from.as_str(), "name": args.to.as_str() }));
+    } else {
+        printer.data(&format!("{}\n", args.to));
+    }
     Ok(ExitCode::SUCCESS)
 }
