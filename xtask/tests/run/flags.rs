@@ -140,7 +140,7 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
             &["-n", "tap", "-b", "sixteen-letters-"],
             "is not a network device",
         ),
-        (&["-b", "br0"], "the network `user` has no bridge `br0`"),
+        (&["-b", "br0"], "the networks `user` and `lan` have no bridge `br0`"),
         (
             &["-n", "bridge:br0", "-b", "br1"],
             "`br0` and `br1` are two bridges",
@@ -207,7 +207,6 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
         (&["--cpu", "8086"], "QEMU has no CPU model `8086`"),
         (&["--gdb=lots"], "invalid digit"),
         (&["--gdb=65536"], "65536 is not in"),
-        (&["--json"], "--dry-run"),
         (&["--name", "../kv"], "`../kv` is not a name of an instance"),
         (&["--accel", "hvf"], "invalid value 'hvf'"),
     ];
@@ -216,6 +215,7 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
         command.args(*arguments).arg(&user.image);
         Seen::of(command.output().unwrap()).fails_with(2, &[part]);
     }
+    user.run(&["--json"]).fails_with(2, &["--dry-run"]);
     let many = "x ".repeat(10_000);
     user.run(&["-e", &many])
         .fails_with(2, &["10000 arguments; a guest takes at most 4096"]);
