@@ -140,14 +140,17 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
             &["-n", "tap", "-b", "sixteen-letters-"],
             "is not a network device",
         ),
-        (&["-b", "br0"], "the networks `user` and `lan` have no bridge `br0`"),
+        (
+            &["-b", "br0"],
+            "the networks `user` and `lan` have no bridge `br0`",
+        ),
         (
             &["-n", "bridge:br0", "-b", "br1"],
             "`br0` and `br1` are two bridges",
         ),
         (
             &["-n", "tap:tap0", "-f", "80:80"],
-            "`127.0.0.1:80:80` needs the network `user`, not `tap:tap0`",
+            "`127.0.0.1:80:80` needs the network `user` or `lan`, not `tap:tap0`",
         ),
         (
             &["--ip", "10.0.0.2"],
