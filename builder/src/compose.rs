@@ -10,11 +10,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use hermitage_disk::BlockDevice;
-use hermitage_disk::layout::SECTOR;
 use hermitage_disk::qcow2::Qcow2;
 
 use crate::cache::{CacheError, Lock, Staged};
@@ -23,7 +24,7 @@ use crate::gather::{GatherError, gather, has_role};
 use crate::image::{Boot, DiskPlan, ImageError, LoaderArtifacts};
 use crate::index::Index;
 use crate::resolve::Resolution;
-use crate::update::{self, Updated};
+use crate::update::{self, Known, Updated};
 
 /// What is composed, and from what.
 pub struct ComposeRequest<'a> {
@@ -141,9 +142,30 @@ fn compose_on<D: BlockDevice>(
         elapsed: begin.elapsed(),
     };
 
+    let path = request.out_dir.join(name.as_str()).join(format!("{name}.qcow2"));
+    let in_image = |source| ComposeError::Image {
+        path: path.clone(),
+        source,
+    };
+    let boot = &Boot::new(request.loader, request.resolution).map_err(in_image)?;
+    let size = package.size;
+    let lock = || Lock::take(&path, &format!("the image `{name}`"), observer);
+
     observer.event(&started(Stage::Tree));
+    // Only where there is an image: a package that is wrong leaves no folder.
+    let is_update = request.mode != Mode::Fresh && path.exists();
+    let early_lock = is_update.then(lock).transpose()?;
     let gathered = SystemTime::now();
-    let tree = &gather(request.resolution.packages(), request.binaries)?;
+    // To look at the image takes about as long as to look at the files.
+    let (tree, known) = thread::scope(|scope| {
+        let known = is_update.then(|| scope.spawn(|| Known::find(&path, boot, size)));
+        let tree = gather(request.resolution.packages(), request.binaries);
+        let known = known.map_or(Err("there is no image yet"), |known| {
+            known.join().unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        (tree, known)
+    });
+    let tree = &tree?;
     for (set, config) in request.resolution.sets() {
         let role = config.role().unwrap_or_default();
         if !has_role(tree, role) {
@@ -155,29 +177,24 @@ fn compose_on<D: BlockDevice>(
     observer.event(&finished(Stage::Tree));
 
     observer.event(&started(Stage::Image));
-    let path = request.out_dir.join(name.as_str()).join(format!("{name}.qcow2"));
-    let in_image = |source| ComposeError::Image {
-        path: path.clone(),
-        source,
-    };
-    let boot = &Boot::new(request.loader, request.resolution).map_err(in_image)?;
-    let size = package.size;
-    let _lock = Lock::take(&path, &format!("the image `{name}`"), observer)?;
+    let _lock = early_lock.map_or_else(lock, Ok)?;
     // An update, too, removes what a killed composition left.
     let staged = Staged::new(&path)?;
     let mut outcome = None;
     if let Mode::Update { checksum } = request.mode {
         let image = &path;
-        let size = size.map(|size| size / SECTOR * SECTOR);
         let request = update::Request {
             image,
             tree,
             gathered,
             boot,
-            size,
             checksum,
         };
-        match update::update(&request, observer, &wrap)? {
+        let result = match known {
+            Ok(known) => update::update(&request, known, observer, &wrap)?,
+            Err(reason) => update::Outcome::Afresh(reason),
+        };
+        match result {
             update::Outcome::Done(updated, digest) => outcome = Some((updated, digest)),
             update::Outcome::Afresh(reason) => {
                 observer.event(&Event::Note(format!("composing `{name}` afresh: {reason}")));

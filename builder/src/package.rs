@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compose::{ComposeError, ComposeReport, ComposeRequest, Mode, compose};
 use crate::event::Event;
+use crate::gather::gather;
 use crate::libhermit::{Libhermit, LibhermitError};
 use crate::loader::{LoaderError, build_loader};
 use crate::manifest::{Manifest, ManifestError, Service};
@@ -71,6 +72,7 @@ pub fn build(
 ) -> Result<ComposeReport, PackageError> {
     // Before anything that takes time.
     let resolution = &resolved(session, package, sources)?;
+    check_files(resolution.packages())?;
     let toolchain = GuestToolchain::provide(session)?;
     let loader = &build_loader(session, &toolchain)?;
     let binaries = &compile(session, &toolchain, resolution.packages())?;
@@ -103,6 +105,20 @@ fn resolved(
     }
     resolution.provide(&sources)?;
     Ok(resolution)
+}
+
+/// Finds what is wrong with the packages' files, if something is to be compiled: that takes minutes.
+fn check_files(packages: &[Manifest]) -> Result<(), ComposeError> {
+    if packages.iter().all(|package| package.services.is_empty()) {
+        return Ok(());
+    }
+    let without_services = |package: &Manifest| Manifest {
+        services: Vec::new(),
+        ..package.clone()
+    };
+    let packages: Vec<_> = packages.iter().map(without_services).collect();
+    gather(&packages, &BTreeMap::new())?;
+    Ok(())
 }
 
 /// Compiles the services of packages: their programs, by role.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hermitage_disk::device::Slice;
-use hermitage_disk::layout::ROOT;
+use hermitage_disk::layout::{ROOT, SECTOR};
 use hermitage_disk::lock::{self, Lock};
 use hermitage_disk::qcow2::{Access, Qcow2};
 use hermitage_disk::table::Table;
@@ -48,8 +48,6 @@ pub(crate) struct Request<'a> {
     /// When it was gathered.
     pub(crate) gathered: SystemTime,
     pub(crate) boot: &'a Boot<'a>,
-    /// The size that the manifest wants.
-    pub(crate) size: Option<u64>,
     /// Whether files are read even if their stat says that they did not change.
     pub(crate) checksum: bool,
 }
@@ -62,9 +60,42 @@ pub(crate) enum Outcome {
     Afresh(&'static str),
 }
 
+/// What is known of the image that is there.
+pub(crate) struct Known {
+    index: Index,
+    /// Whether the index was beside it; otherwise all of the image was read.
+    indexed: bool,
+    disk_size: u64,
+}
+
+impl Known {
+    /// Looks at an image: what is in it, or why it is to be composed afresh. The caller holds the lock of its path.
+    pub(crate) fn find(path: &Path, boot: &Boot<'_>, size: Option<u64>) -> Result<Self, &'static str> {
+        const DAMAGED: &str = "the old image is damaged";
+        if !path.exists() {
+            return Err("there is no image yet");
+        }
+        let image = open_image(path).map_err(|_| DAMAGED)?;
+        let disk_size = image.device().size();
+        if size.is_some_and(|size| size / SECTOR * SECTOR != disk_size) {
+            return Err("the manifest asks for another size");
+        }
+        if !boot.is_in(&image).unwrap_or(false) {
+            return Err("the loader or the boot configuration changed");
+        }
+        let (index, indexed) = know(&image, path).ok_or(DAMAGED)?;
+        Ok(Self {
+            index,
+            indexed,
+            disk_size,
+        })
+    }
+}
+
 /// Brings an image up to date. The caller holds the lock of its path.
 pub(crate) fn update<D: BlockDevice>(
     request: &Request<'_>,
+    known: Known,
     observer: &dyn Observer,
     wrap: impl FnOnce(Qcow2) -> D,
 ) -> Result<Outcome, ComposeError> {
@@ -73,24 +104,11 @@ pub(crate) fn update<D: BlockDevice>(
         path: path.to_owned(),
         source,
     };
-    if !path.exists() {
-        return Ok(Outcome::Afresh("there is no image yet"));
-    }
-    let Ok(image) = open_image(path) else {
-        return Ok(Outcome::Afresh("the old image is damaged"));
-    };
-    let disk_size = image.device().size();
-    if request.size.is_some_and(|size| size != disk_size) {
-        return Ok(Outcome::Afresh("the manifest asks for another size"));
-    }
-    if !request.boot.is_in(&image).unwrap_or(false) {
-        return Ok(Outcome::Afresh("the loader or the boot configuration changed"));
-    }
-    let Some((index, fresh)) = know(&image, path) else {
-        return Ok(Outcome::Afresh("the old image is damaged"));
-    };
-    drop(image);
-
+    let Known {
+        index,
+        indexed,
+        disk_size,
+    } = known;
     let digests = digests(request, &index, observer).map_err(in_image)?;
     let file_system = |error: writer::Error| in_image(error.into());
     let update = Update::new(&index.base, items(request.tree), &digests).map_err(file_system)?;
@@ -109,7 +127,7 @@ pub(crate) fn update<D: BlockDevice>(
     if update.changes().is_empty() {
         let base = index.base;
         let digest = request.boot.digest(&update.digest(), disk_size);
-        if !fresh || stats != index.stats {
+        if !indexed || stats != index.stats {
             save(&Index { base, stats }, path, observer);
         }
         return Ok(Outcome::Done(updated, digest));

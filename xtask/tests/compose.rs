@@ -40,6 +40,28 @@ fn what_is_wrong_is_shown_in_its_place_and_nothing_is_built() {
 }
 
 #[test]
+fn a_file_that_is_missing_is_told_before_anything_is_compiled() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("shop")).unwrap();
+    fs::write(folder.path().join("shop/motd"), "").unwrap();
+    let text = "name: shop\ntitle: Shop\nauthor: us\nservices: [services/kv]\n\
+                files:\n  - source: mtod\n    destination: /etc/motd\n";
+    fs::write(folder.path().join("shop/package.yaml"), text).unwrap();
+    let (code, stderr) = compose(folder.path(), &["./shop"]);
+    assert_eq!(
+        stderr,
+        "error: `mtod` is not in the package's folder
+ --> ./shop/package.yaml:6:13
+  |
+6 |   - source: mtod
+  |             ^^^^
+  hint: did you mean `motd`?
+"
+    );
+    assert_eq!(code, 1);
+}
+
+#[test]
 fn a_package_that_is_not_there_is_named_with_those_that_are() {
     let folder = tempfile::tempdir().unwrap();
     let (code, stderr) = compose(folder.path(), &["vk"]);

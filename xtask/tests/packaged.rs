@@ -83,7 +83,8 @@ fn a_package_is_shared_as_an_archive_and_composed_and_run_without_its_sources() 
 
     here.done(&["package", "init", name]);
     let manifest = here.path(name).join("package.yaml");
-    let rest = "require: [kv@^0.1]\nfiles: [{ source: site, destination: /srv }]\n";
+    let rest = "require: [kv@^0.1]\nfiles: [{ source: site, destination: /srv }]\n\
+                config_set: { serve: { bootcmd: kv } }\n";
     fs::write(&manifest, fs::read_to_string(&manifest).unwrap() + rest).unwrap();
     let site = here.path(name).join("site");
     fs::create_dir(&site).unwrap();
