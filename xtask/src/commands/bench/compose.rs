@@ -145,7 +145,11 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     };
     let mut trees = Vec::new();
     for shape in shapes {
-        trees.push(section(shape, args.runs, &folder, printer)?);
+        let section = section(shape, args.runs, &folder, printer)?;
+        if !args.json {
+            printer.data(&format!("{}\n{}\n", section.title(), section.table()));
+        }
+        trees.push(section);
     }
     let report = Report {
         runs: args.runs,
@@ -161,7 +165,14 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     if args.json {
         printer.json(&report);
     } else {
-        printer.data(&report.text());
+        let Report {
+            runs, folder, tools, ..
+        } = &report;
+        printer.data(&format!(
+            "{runs} rounds in {}; {}\n",
+            folder.display(),
+            tools.join("; ")
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -186,7 +197,8 @@ fn section(shape: &Shape, runs: u32, folder: &Path, printer: &Printer) -> Result
         .map_err(|error| bench.failed("write", &error))?;
     let subjects: Vec<_> = SUBJECTS
         .into_iter()
-        .filter(|subject| !matches!(subject, Subject::Update(changed) if *changed > shape.files))
+        // With more changes, an update would leave too many holes.
+        .filter(|subject| !matches!(subject, Subject::Update(changed) if *changed > shape.files / 3))
         .collect();
     let mut times = vec![Vec::new(); subjects.len()];
     let mut measured = vec![Measured::default(); subjects.len()];
@@ -265,21 +277,6 @@ fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_failure("remove", path, &error)),
         _ => Ok(()),
-    }
-}
-
-impl Report {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for section in &self.trees {
-            text += &format!("{}\n{}\n", section.title(), section.table());
-        }
-        text + &format!(
-            "{} rounds in {}; {}\n",
-            self.runs,
-            self.folder.display(),
-            self.tools.join("; ")
-        )
     }
 }
 
