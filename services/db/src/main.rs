@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use hermitage_http::Limits;
 use hermitage_micro::directory::Service;
-use hermitage_micro::registration::{self, Advertised};
-use hermitage_micro::{Directory, ServiceError, Settings, print_line, service};
+use hermitage_micro::{Directory, ServiceError, Settings, print_line, registration, service};
 
 use crate::keep::{Keep as _, Memory};
 use crate::routes::Db;
@@ -41,12 +40,6 @@ fn run() -> Result<(), ServiceError> {
     let settings = Settings::of_process();
     let directory = Directory::new(settings.kv(USAGE)?);
     let lease = settings.seconds("MICRO_DB_LEASE", LEASE)?;
-    let (listener, port) = service::listen(settings.port("DB", Service::Db.default_port())?)?;
-    let advertised = Advertised {
-        port,
-        instead: settings.endpoint("MICRO_ADVERTISE", port)?,
-    };
-
     let start = Instant::now();
     let keep = Memory;
     print_line(&format!("Tasks are kept {}", keep.describe()));
@@ -55,11 +48,7 @@ fn run() -> Result<(), ServiceError> {
         what: "tasks",
         reason: error.to_string(),
     })?;
-    let lines = vec![
-        "Database endpoint registered".to_owned(),
-        format!("Database is listening on {port}"),
-    ];
-    registration::keep_registered(directory, Service::Db, advertised, lines).map_err(ServiceError::Serve)?;
+    let listener = registration::listen(&settings, directory, Service::Db)?;
 
     let db = Db::new(tasks, start);
     let limits = Limits {

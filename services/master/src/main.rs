@@ -11,10 +11,8 @@ mod routes;
 
 use std::process::ExitCode;
 
-use hermitage_http::Limits;
 use hermitage_micro::directory::Service;
-use hermitage_micro::registration::{self, Advertised};
-use hermitage_micro::{Directory, Peer, ServiceError, Settings, service};
+use hermitage_micro::{Directory, Peer, ServiceError, Settings, registration, service};
 
 use crate::routes::Master;
 
@@ -30,26 +28,12 @@ fn main() -> ExitCode {
 fn run() -> Result<(), ServiceError> {
     let settings = Settings::of_process();
     let directory = Directory::new(settings.kv(USAGE)?);
-    let limits = Limits {
-        body: service::max_upload(&settings)?,
-        connections: MAX_CONNECTIONS,
-        silence: service::SILENCE,
-    };
-    let (listener, port) = service::listen(settings.port("MASTER", Service::Master.default_port())?)?;
-    let advertised = Advertised {
-        port,
-        instead: settings.endpoint("MICRO_ADVERTISE", port)?,
-    };
+    let limits = service::upload_limits(&settings, MAX_CONNECTIONS)?;
     let master = Master {
         db: Peer::registered(&directory, Service::Db),
         storage: Peer::registered(&directory, Service::Storage),
     };
-    let lines = vec![
-        "Master endpoint registered".to_owned(),
-        format!("Master is listening on {port}"),
-    ];
-    registration::keep_registered(directory, Service::Master, advertised, lines)
-        .map_err(ServiceError::Serve)?;
+    let listener = registration::listen(&settings, directory, Service::Master)?;
     hermitage_http::serve_streams(&listener, limits, move |request, body| {
         master.answer(&request, body)
     })

@@ -108,16 +108,14 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Self {
-        // The kernel of a guest refuses to be told time-outs.
-        let limit = |time| (!cfg!(target_os = "hermit")).then_some(time);
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_idle_connections(0)
             .proxy(None)
-            .timeout_connect(limit(CONNECT))
-            .timeout_per_read(limit(SILENCE))
-            .timeout_per_write(limit(SILENCE))
+            .timeout_connect(Some(CONNECT))
+            .timeout_per_read(Some(SILENCE))
+            .timeout_per_write(Some(SILENCE))
             .build();
         Self { agent: config.into() }
     }

@@ -33,6 +33,26 @@ impl Service {
         }
     }
 
+    /// What it calls itself.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Db => "Database",
+            Self::Storage => "Storage",
+            Self::Master => "Master",
+        }
+    }
+
+    /// Its name in variables.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Db => "DB",
+            Self::Storage => "STORAGE",
+            Self::Master => "MASTER",
+        }
+    }
+
     /// Its port if nobody says otherwise.
     #[must_use]
     pub fn default_port(self) -> u16 {

@@ -3,13 +3,15 @@
 //! The first registration is repeated every second until kv has taken it. Later it is looked after: a kv that was
 //! restarted has forgotten everything. Another's address under the same key is left alone: the newest wins.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::address::{Endpoint, own_address};
 use crate::directory::{Directory, LookupError, Service};
-use crate::service::print_line;
+use crate::service::{self, ServiceError, print_line};
+use crate::settings::Settings;
 
 /// How long to wait for a kv that is not there, as in the original.
 const RETRY: Duration = Duration::from_secs(1);
@@ -19,11 +21,11 @@ const WATCH: Duration = Duration::from_secs(2);
 
 /// How a service is reached: its port, and what `MICRO_ADVERTISE` says about the rest.
 #[derive(Clone, Debug)]
-pub struct Advertised {
+struct Advertised {
     /// The port that it listens on.
-    pub port: u16,
+    port: u16,
     /// What others are to use instead, behind a port forward say.
-    pub instead: Option<Endpoint>,
+    instead: Option<Endpoint>,
 }
 
 impl Advertised {
@@ -38,22 +40,38 @@ impl Advertised {
     }
 }
 
-/// Registers a service in a thread of its own, which runs for ever; prints `lines` after the first time.
+/// Listens on a service's port, and registers it: when this returns, others find it, and whoever asked before then waits
+/// in the listener's backlog. A thread keeps it registered, for ever.
 ///
 /// # Errors
-/// The thread could not be started.
-pub fn keep_registered(
+/// A setting is wrong, the port is taken, or the thread cannot be started.
+pub fn listen(
+    settings: &Settings,
+    directory: Arc<Directory>,
+    service: Service,
+) -> Result<TcpListener, ServiceError> {
+    let port = settings.port(service.word(), service.default_port())?;
+    let (listener, port) = service::listen(port)?;
+    let advertised = Advertised {
+        port,
+        instead: settings.endpoint("MICRO_ADVERTISE", port)?,
+    };
+    while let Err(error) = register(&directory, service, &advertised) {
+        print_line(&error);
+        thread::sleep(RETRY);
+    }
+    print_line(&format!("{} endpoint registered", service.title()));
+    print_line(&format!("{} is listening on {port}", service.title()));
+    keep_registered(directory, service, advertised).map_err(ServiceError::Serve)?;
+    Ok(listener)
+}
+
+fn keep_registered(
     directory: Arc<Directory>,
     service: Service,
     advertised: Advertised,
-    lines: Vec<String>,
 ) -> std::io::Result<()> {
     let watch = move || {
-        while let Err(error) = register(&directory, service, &advertised) {
-            print_line(&error);
-            thread::sleep(RETRY);
-        }
-        lines.iter().for_each(|line| print_line(line));
         loop {
             thread::sleep(WATCH);
             // kv is away: it is asked again, and told as soon as it is back.

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hermitage_http::Limits;
+
 use crate::settings::{Settings, SettingsError};
 
 /// Stack of a thread that talks to other services; a third of it is used without optimization.
@@ -84,6 +86,18 @@ pub fn listen(port: u16) -> Result<(TcpListener, u16), ServiceError> {
 pub fn print_line(line: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// The bounds of a service that takes uploads.
+///
+/// # Errors
+/// A variable is no number.
+pub fn upload_limits(settings: &Settings, connections: usize) -> Result<Limits, SettingsError> {
+    Ok(Limits {
+        body: max_upload(settings)?,
+        connections,
+        silence: SILENCE,
+    })
 }
 
 /// Most bytes of an upload, by `MICRO_MAX_UPLOAD` in MiB; the same for ui, master and storage, or the least counts.

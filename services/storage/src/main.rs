@@ -14,10 +14,8 @@ mod routes;
 
 use std::process::ExitCode;
 
-use hermitage_http::Limits;
 use hermitage_micro::directory::Service;
-use hermitage_micro::registration::{self, Advertised};
-use hermitage_micro::{Directory, ServiceError, Settings, print_line, service};
+use hermitage_micro::{Directory, ServiceError, Settings, print_line, registration, service};
 
 use crate::memory::Memory;
 use crate::pictures::Pictures;
@@ -38,23 +36,9 @@ fn run() -> Result<(), ServiceError> {
     let settings = Settings::of_process();
     let directory = Directory::new(settings.kv(USAGE)?);
     let pictures = Memory::new(settings.mebibytes("MICRO_STORAGE_MEMORY", MEMORY)?);
-    let limits = Limits {
-        body: service::max_upload(&settings)?,
-        connections: MAX_CONNECTIONS,
-        silence: service::SILENCE,
-    };
-    let (listener, port) = service::listen(settings.port("STORAGE", Service::Storage.default_port())?)?;
-    let advertised = Advertised {
-        port,
-        instead: settings.endpoint("MICRO_ADVERTISE", port)?,
-    };
+    let limits = service::upload_limits(&settings, MAX_CONNECTIONS)?;
     print_line(&format!("Pictures are kept {}", pictures.describe()));
-    let lines = vec![
-        "Storage endpoint registered".to_owned(),
-        format!("Storage is listening on {port}"),
-    ];
-    registration::keep_registered(directory, Service::Storage, advertised, lines)
-        .map_err(ServiceError::Serve)?;
+    let listener = registration::listen(&settings, directory, Service::Storage)?;
     hermitage_http::serve_streams(&listener, limits, move |request, body| {
         routes::answer(&pictures, &request, body)
     })

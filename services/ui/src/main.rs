@@ -12,7 +12,6 @@ mod routes;
 
 use std::process::ExitCode;
 
-use hermitage_http::Limits;
 use hermitage_micro::directory::Service;
 use hermitage_micro::{Directory, Peer, ServiceError, Settings, print_line, service};
 
@@ -35,11 +34,7 @@ fn run() -> Result<(), ServiceError> {
         Some(endpoint) => Peer::fixed(endpoint),
         None => Peer::registered(&Directory::new(settings.kv(USAGE)?), Service::Master),
     };
-    let limits = Limits {
-        body: service::max_upload(&settings)?,
-        connections: MAX_CONNECTIONS,
-        silence: service::SILENCE,
-    };
+    let limits = service::upload_limits(&settings, MAX_CONNECTIONS)?;
     let (listener, port) = service::listen(settings.port("UI", DEFAULT_PORT)?)?;
     print_line(&format!("UI is listening on {port}"));
     let ui = Ui { master };
