@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use std::thread;
+
 use crate::ask::{self, Answer};
 use crate::process::Process;
 use crate::wait_for;
@@ -212,6 +214,19 @@ impl Stack {
         assert_eq!(answer.pair(), (200, String::new()));
         let id = answer.field("task-id").expect("the reply tells the id");
         id.parse().expect("an id is a number")
+    }
+
+    /// Uploads pictures, all at once; the ids of their tasks.
+    #[must_use]
+    pub fn upload_all(&self, pictures: &[Vec<u8>]) -> Vec<u64> {
+        thread::scope(|scope| {
+            let uploads: Vec<_> = pictures
+                .iter()
+                .map(|picture| scope.spawn(|| self.upload(picture)))
+                .collect();
+            let joined = uploads.into_iter().map(|upload| upload.join());
+            joined.map(|id| id.expect("no upload fails")).collect()
+        })
     }
 
     /// The state of a task.

@@ -1,7 +1,6 @@
 //! The application as a whole: many pictures, large ones, services that die and come back.
 
 use std::collections::BTreeMap;
-use std::thread;
 
 use hermitage_suite::process::{self, Process};
 use hermitage_suite::stack::{Service, Stack};
@@ -14,16 +13,7 @@ fn twenty_pictures_at_once_with_three_workers_are_each_inverted_once_and_right()
     let pictures: Vec<_> = (0..20)
         .map(|seed| picture::noise(seed, "160x120", formats[seed as usize % formats.len()]))
         .collect();
-    let ids: Vec<_> = thread::scope(|scope| {
-        let uploads: Vec<_> = pictures
-            .iter()
-            .map(|picture| scope.spawn(|| stack.upload(picture)))
-            .collect();
-        uploads
-            .into_iter()
-            .map(|upload| upload.join().expect("no upload fails"))
-            .collect()
-    });
+    let ids = stack.upload_all(&pictures);
     for (id, picture) in ids.iter().zip(&pictures) {
         stack.wait_state(*id, 2);
         assert!(

@@ -22,16 +22,7 @@ fn bug_1_twenty_uploads_at_once_are_twenty_tasks_and_each_has_its_picture() {
     let pictures: Vec<_> = (0..20)
         .map(|seed| picture::noise(seed, "64x48", "png24"))
         .collect();
-    let ids: Vec<_> = thread::scope(|scope| {
-        let uploads: Vec<_> = pictures
-            .iter()
-            .map(|picture| scope.spawn(|| stack.upload(picture)))
-            .collect();
-        uploads
-            .into_iter()
-            .map(|upload| upload.join().expect("no upload fails"))
-            .collect()
-    });
+    let ids = stack.upload_all(&pictures);
     for (id, picture) in ids.iter().zip(&pictures) {
         assert_eq!(stack.state(*id), 0);
         assert_eq!(&stack.download(*id), picture);
