@@ -382,10 +382,10 @@ mod tests {
         // As dnsmasq, for which the first flag is another's.
         fake(
             folder.path(),
-            "tool",
+            "dnsmasq",
             "[ $1 = --version ] && echo 'Dnsmasq version 2.90'",
         );
-        assert_eq!(version(&folder.path().join("tool")).as_deref(), Ok("2.90"));
+        assert_eq!(version(&folder.path().join("dnsmasq")).as_deref(), Ok("2.90"));
         for script in ["exit 3", "echo none", "echo 1.0 >&2"] {
             fake(folder.path(), "tool", script);
             assert!(version(&folder.path().join("tool")).is_err(), "{script}");
@@ -400,11 +400,11 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "missing on this machine: `qemu-img`, `fsck.erofs`, `mkfs.erofs`, `sgdisk`, `dnsmasq`"
+            "missing on this machine: `qemu-img`, `fsck.erofs`, `mkfs.erofs`, `sgdisk`"
         );
         assert_eq!(
             error.hint().unwrap(),
-            "sudo apt-get install --no-install-recommends qemu-utils erofs-utils gdisk dnsmasq-base"
+            "sudo apt-get install --no-install-recommends qemu-utils erofs-utils gdisk"
         );
     }
 }
