@@ -32,15 +32,27 @@ impl Volume {
     /// # Errors
     /// There is no current folder.
     pub fn absolute(self) -> io::Result<Self> {
+        Ok(self.within(&std::path::absolute(".")?))
+    }
+
+    /// The same volume for who is elsewhere: a relative path starts from `folder`.
+    #[must_use]
+    pub fn within(self, folder: &Path) -> Self {
         if !self.is_path() {
-            return Ok(self);
+            return self;
         }
-        let path = std::path::absolute(&self.place)?;
-        Ok(Self {
+        let path = folder.join(&self.place);
+        Self {
             // A text was made absolute with the name of a folder; one that is no text is left to be not found.
             place: path.into_os_string().into_string().unwrap_or(self.place),
             ..self
-        })
+        }
+    }
+
+    /// Whether the guest cannot write to it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     fn is_path(&self) -> bool {

@@ -57,6 +57,12 @@ pub(crate) enum Command {
     Compose(commands::compose::Args),
     /// Run an image
     Run(Box<commands::run::Args>),
+    /// Make a stack's services run as its stack.yaml says
+    Up(commands::stack::up::Args),
+    /// Stop and remove a stack's instances and its network
+    Down(commands::stack::down::Args),
+    /// Give a stack's service another number of instances
+    Scale(commands::stack::scale::Args),
     /// List instances
     Ps(commands::instance::ps::Args),
     /// Show what instances wrote to their consoles

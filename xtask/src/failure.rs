@@ -66,6 +66,18 @@ pub(crate) enum Failure {
     /// An image cannot be removed or renamed.
     #[error(transparent)]
     Images(#[from] builder::images::ImagesError),
+    /// A stack that is none, or not what was asked for.
+    #[error(transparent)]
+    Stack(#[from] stack::StackError),
+    /// A stack could not be made to run.
+    #[error(transparent)]
+    Run(#[from] stack::RunError),
+    /// A stack that has no instances.
+    #[error("there is no such stack")]
+    NoStack {
+        /// Those that have.
+        running: Vec<String>,
+    },
     /// A guest could not be planned, started or watched.
     #[error(transparent)]
     Launcher(#[from] launcher::Error),
@@ -111,7 +123,10 @@ impl Failure {
             | Self::Inspect(_)
             | Self::Repository(_)
             | Self::Build(_)
+            | Self::Stack(_)
+            | Self::NoStack { .. }
             | Self::NoPackage { .. } => ExitCode::from(1),
+            Self::Run(error) => ExitCode::from(run_code(error)),
             Self::Usage(_) => ExitCode::from(2),
             Self::Said(code) => {
                 let code = code.and_then(|code| u8::try_from(code).ok());
@@ -155,6 +170,15 @@ impl Failure {
             Self::Build(error) => error.hint(),
             Self::Network(error) => network_hint(error),
             Self::Serve(_) => None,
+            Self::Stack(stack::StackError::NoService { service, known, .. }) => {
+                builder::suggest::suggest(service, known)
+            }
+            Self::Stack(error) => error.hint(),
+            Self::Run(error) => error.hint(),
+            Self::NoStack { running } if running.is_empty() => {
+                Some("start one with `cargo xtask up PACKAGE`".to_owned())
+            }
+            Self::NoStack { running } => Some(format!("there are `{}`", running.join("`, `"))),
             Self::NoPackage { name, known } => builder::suggest::suggest(name, known),
         }
     }
@@ -182,6 +206,15 @@ fn network_hint(error: &hermitage_network::store::StoreError) -> Option<String> 
             .or_else(|| Some(format!("make it with `cargo xtask network create {name}`"))),
         StoreError::InUse { .. } => Some("stop them first".to_owned()),
         _ => None,
+    }
+}
+
+fn run_code(error: &stack::RunError) -> u8 {
+    use stack::RunError;
+    match error {
+        RunError::Launcher(error) => launcher_code(error),
+        RunError::NotStarted { code, .. } => code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125),
+        RunError::Network(_) | RunError::Name(_) | RunError::Ended { .. } | RunError::NotReady { .. } => 1,
     }
 }
 

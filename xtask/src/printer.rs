@@ -70,6 +70,11 @@ impl Printer {
         self.bytes(table.to_string().as_bytes())
     }
 
+    /// Whether stdout shows colours: a terminal, and nobody who wants none (<https://no-color.org>).
+    pub(crate) fn has_colours(&self) -> bool {
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
     /// Bytes, on stdout. Gives whether somebody reads them.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> bool {
         let mut stdout = io::stdout().lock();

@@ -61,6 +61,23 @@ impl Record {
         }
     }
 
+    /// Whether an instance that is created for `launch` with `options` has the same record, but for the time.
+    #[must_use]
+    pub fn is_of(&self, launch: &Launch, options: Options) -> bool {
+        let other = Self {
+            created: self.created,
+            ..Self::new(launch, options)
+        };
+        *self == other
+    }
+
+    /// What the user noted under a key.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let label = self.request.labels.iter().find(|label| label.key == key)?;
+        Some(&label.value)
+    }
+
     /// Reads the record of the instance in `folder`.
     pub(super) fn read(folder: &Path) -> Result<Self, Error> {
         let record: Self = files::read_json(&folder.join(files::RECORD))?;

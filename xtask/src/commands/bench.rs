@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements that print a table.
 
+mod app;
 mod boot;
 mod compose;
 mod linux;
@@ -19,6 +20,7 @@ use crate::printer::Printer;
 Examples:
   cargo xtask bench boot --runs 21
   cargo xtask bench run --rounds 5
+  cargo xtask bench app
   cargo xtask bench compose --large --plot docs/compose")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -28,6 +30,8 @@ pub(crate) struct Args {
 /// What can be measured.
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    /// The example application: how fast it is up, and pictures per second
+    App(app::Args),
     /// Launch of QEMU to the first answer over HTTP, beside Linux on the same machine
     Boot(boot::Args),
     /// Composition and updates, beside the tools of file systems
@@ -41,6 +45,7 @@ enum What {
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     match &args.what {
+        What::App(args) => app::run(args, printer),
         What::Boot(args) => boot::run(args, printer),
         What::Compose(args) => compose::run(args, printer),
         What::ComposeStep(args) => compose::step::run(args, printer),

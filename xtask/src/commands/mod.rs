@@ -12,6 +12,7 @@ pub(crate) mod instance;
 pub(crate) mod network;
 pub(crate) mod package;
 pub(crate) mod run;
+pub(crate) mod stack;
 pub(crate) mod test;
 pub(crate) mod upload;
 
@@ -26,6 +27,9 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
     match command {
         Command::Compose(args) => compose::run(&args, printer),
         Command::Run(args) => run::run(&args, printer),
+        Command::Up(args) => stack::up::run(&args, printer),
+        Command::Down(args) => stack::down::run(&args, printer),
+        Command::Scale(args) => stack::scale::run(&args, printer),
         Command::Ps(args) => instance::ps::run(&args, printer),
         Command::Logs(args) => instance::logs::run(&args, printer),
         Command::Stop(args) => instance::stop::run(&args, printer),

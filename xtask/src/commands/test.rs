@@ -141,12 +141,15 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
 /// Composes what the machines boot, by the command that a user types: this very program may have been replaced by
 /// a part that built it anew.
 fn compose(printer: &Printer) -> Result<bool, Failure> {
-    let mut command = cargo(&workspace::root(), &["xtask", "compose", "kv"]);
-    printer.detail(&host::shown(&command));
-    let status = command.status();
-    let status =
-        status.map_err(|error| Failure::Failed(format!("cannot run `cargo xtask compose`: {error}")))?;
-    Ok(status.success())
+    for package in ["kv", "node-micro"] {
+        let mut command = cargo(&workspace::root(), &["xtask", "compose", package]);
+        printer.detail(&host::shown(&command));
+        let failed = |error| Failure::Failed(format!("cannot run `cargo xtask compose`: {error}"));
+        if !command.status().map_err(failed)?.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl Part {

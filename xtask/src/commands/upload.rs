@@ -13,6 +13,7 @@ use hermitage_micro::directory::{Directory, Service};
 use hermitage_micro::{Client, form, task};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::stack;
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
 use crate::table::{Align, Table};
@@ -22,6 +23,9 @@ const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Most uploads at a time: master serves 32 connections, and workers need some.
 const MAX_JOBS: u64 = 24;
+
+/// kv's port, if nobody says otherwise.
+const KV_PORT: u16 = 9000;
 
 /// Arguments of `upload`.
 #[derive(Debug, clap::Args)]
@@ -56,9 +60,9 @@ pub(crate) struct Args {
 /// Where the application is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// The key-value store, which knows where master is
-    #[arg(long, default_value = "127.0.0.1:9000", value_name = "HOST:PORT", value_parser = endpoint(9000))]
-    kv: Endpoint,
+    /// The key-value store, which knows where master is [default: that of the stack that runs, or 127.0.0.1:9000]
+    #[arg(long, value_name = "HOST:PORT", value_parser = endpoint(KV_PORT))]
+    kv: Option<Endpoint>,
 
     /// master itself; the key-value store is not asked
     #[arg(long, value_name = "HOST:PORT", value_parser = endpoint(Service::Master.default_port()))]
@@ -76,10 +80,18 @@ impl Target {
         if let Some(master) = &self.master {
             return Ok(master.clone());
         }
-        let found = Directory::new(self.kv.clone()).find(Service::Master);
-        found.map_err(|error| {
-            Failure::Failed(format!("no master by the key-value store {}: {error}", self.kv))
-        })
+        let kv = match &self.kv {
+            Some(kv) => kv.clone(),
+            None => match stack::master(&stack::all()?) {
+                Some(master) => return Ok(master),
+                None => Endpoint {
+                    host: "127.0.0.1".to_owned(),
+                    port: KV_PORT,
+                },
+            },
+        };
+        let found = Directory::new(kv.clone()).find(Service::Master);
+        found.map_err(|error| Failure::Failed(format!("no master by the key-value store {kv}: {error}")))
     }
 }
 

@@ -25,5 +25,5 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         let (_, end) = service::kill(&instances()?.see(name)?)?;
         Ok(end)
     };
-    Ok(args.names.each(printer, kill))
+    args.names.each(printer, kill)
 }

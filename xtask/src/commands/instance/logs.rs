@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use launcher::log::{Entry, Reader};
 use launcher::time::Timestamp;
-use launcher::{Error, InstanceName};
+use launcher::{Error, InstanceName, Instances};
 use serde_json::json;
 
+use super::merged::{self, Selection};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -18,11 +19,13 @@ Examples:
   cargo xtask logs kv
   cargo xtask logs -f -t --tail 10 kv
   cargo xtask logs --since 10m kv
+  cargo xtask logs -f worker                    all workers of a stack
+  cargo xtask logs -f                           all instances of all stacks
 
-What the guest wrote is printed byte for byte, on stdout.")]
+What one guest wrote is printed byte for byte, on stdout; the lines of several have names and times before them.")]
 pub(crate) struct Args {
-    /// The instance
-    name: InstanceName,
+    /// The instance; a service or a stack, for all its instances; all of all stacks, if there is none
+    name: Option<InstanceName>,
 
     /// Go on with what the guest writes, until it ends
     #[arg(short, long)]
@@ -47,7 +50,32 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let instances = super::instances()?;
-    let seen = instances.see(&args.name)?;
+    let selection = match &args.name {
+        None => Selection::Stacks,
+        Some(name) => match super::resolve(name)?.as_slice() {
+            [one] if one == name => return show(args, one, &instances, printer),
+            names => Selection::Names(names.to_vec()),
+        },
+    };
+    let options = merged::Options {
+        follow: args.follow,
+        since: args.since,
+        tail: args.tail,
+        timestamps: args.timestamps,
+        json: args.json,
+    };
+    merged::show(&selection, options, printer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the console of one instance.
+fn show(
+    args: &Args,
+    name: &InstanceName,
+    instances: &Instances,
+    printer: &Printer,
+) -> Result<ExitCode, Failure> {
+    let seen = instances.see(name)?;
     let fault = |source| Error::Io {
         step: "read the log in",
         path: seen.folder.clone(),
@@ -76,7 +104,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     while args.follow && output.is_read {
         // Looked at first: what the guest wrote before its end is read after it.
         let goes_on = instances
-            .see(&args.name)
+            .see(name)
             .is_ok_and(|seen| seen.state.phase.is_supervised());
         reader.each(|entry| output.print(&entry)).map_err(fault)?;
         if !goes_on {

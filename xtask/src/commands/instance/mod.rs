@@ -5,6 +5,7 @@ mod facts;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
+pub(crate) mod merged;
 pub(crate) mod ps;
 pub(crate) mod rename;
 pub(crate) mod restart;
@@ -15,13 +16,16 @@ pub(crate) mod stop;
 pub(crate) mod supervise;
 pub(crate) mod wait;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use launcher::{Error, InstanceName, Instances};
 use serde::Serialize;
 use serde_json::json;
+use stack::member::Member;
 
+use super::stack as stacks;
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -40,7 +44,7 @@ pub(crate) fn instances() -> Result<Instances, Failure> {
 /// Instances that a command is for.
 #[derive(Debug, clap::Args)]
 struct Names {
-    /// The instances
+    /// The instances; a service or a stack is all its instances
     #[arg(required = true, value_name = "NAME")]
     names: Vec<InstanceName>,
 
@@ -56,10 +60,11 @@ impl Names {
         &self,
         printer: &Printer,
         work: impl Fn(&InstanceName) -> Result<T, Failure>,
-    ) -> ExitCode {
+    ) -> Result<ExitCode, Failure> {
         let mut code = None;
         let mut list = Vec::new();
-        for name in &self.names {
+        let names = self.names.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+        for name in names.iter().flatten() {
             match work(name) {
                 Ok(done) if self.json => list.push(json!({ "name": name.as_str(), "done": done })),
                 Ok(_) => printer.data(&format!("{name}\n")),
@@ -73,7 +78,34 @@ impl Names {
         if self.json {
             printer.json(&list);
         }
-        code.unwrap_or(ExitCode::SUCCESS)
+        Ok(code.unwrap_or(ExitCode::SUCCESS))
+    }
+}
+
+/// The instances that a word means: the one of that name, or else those of the service or stack of that name, or of a
+/// stack's service, `node-micro-worker`. A word that means none is given back.
+fn resolve(word: &InstanceName) -> Result<Vec<InstanceName>, Failure> {
+    match instances()?.see(word) {
+        Err(Error::NoInstance { .. }) => {}
+        _ => return Ok(vec![word.clone()]),
+    }
+    let is_meant = |member: &Member| {
+        let Member { stack, service, .. } = member;
+        word.as_str() == stack || word.as_str() == service || word.as_str() == format!("{stack}-{service}")
+    };
+    let mut members = stacks::all()?;
+    members.retain(is_meant);
+    let stacks: BTreeSet<_> = members.iter().map(|member| member.stack.as_str()).collect();
+    if stacks.len() > 1 {
+        let words: Vec<_> = stacks.iter().map(|stack| format!("`{stack}-{word}`")).collect();
+        let words = words.join(" or ");
+        return Err(Failure::Usage(format!(
+            "`{word}` is a service of several stacks: {words}?"
+        )));
+    }
+    match members.is_empty() {
+        true => Ok(vec![word.clone()]),
+        false => Ok(members.into_iter().map(|member| member.seen.name).collect()),
     }
 }
 

@@ -28,5 +28,5 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         stop::stop(name, patience, printer)?;
         start::start(name, printer)
     };
-    Ok(args.names.each(printer, restart))
+    args.names.each(printer, restart)
 }

@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let remove = |name: &InstanceName| remove(name, args.force);
-    Ok(args.names.each(printer, remove))
+    args.names.each(printer, remove)
 }
 
 fn remove(name: &InstanceName, force: bool) -> Result<(), Failure> {

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let start = |name: &InstanceName| start(name, printer);
-    Ok(args.names.each(printer, start))
+    args.names.each(printer, start)
 }
 
 /// Starts an instance that has ended.
@@ -41,10 +41,7 @@ pub(super) fn start(name: &InstanceName, printer: &Printer) -> Result<(), Failur
 pub(crate) fn detach(instance: Instance, printer: &Printer) -> Result<(), Failure> {
     let name = instance.name().clone();
     let request = instance.request();
-    // Its own file, even if that was replaced meanwhile by a build.
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("xtask").args(["supervise", name.as_str()]);
-    match detach::hand_over(instance, &root()?, command)? {
+    match detach::hand_over(instance, &root()?, supervisor(&name))? {
         Handover::Running => {
             // It may have ended already, and be gone.
             if let Ok(seen) = instances()?.see(&name) {
@@ -54,6 +51,14 @@ pub(crate) fn detach(instance: Instance, printer: &Printer) -> Result<(), Failur
         }
         Handover::Failed(code) => Err(Failure::Said(code)),
     }
+}
+
+/// The program that supervises an instance: this one, once more.
+pub(crate) fn supervisor(name: &InstanceName) -> Command {
+    // Its own file, even if that was replaced meanwhile by a build.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("xtask").args(["supervise", name.as_str()]);
+    command
 }
 
 /// Says what is slower than it could be, where the user left the choice.

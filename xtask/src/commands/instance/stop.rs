@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let patience = Duration::from_secs(args.time);
-    Ok(args.names.each(printer, |name| stop(name, patience, printer)))
+    args.names.each(printer, |name| stop(name, patience, printer))
 }
 
 /// How an instance was stopped.
