@@ -11,6 +11,8 @@ mod machine;
 mod net;
 #[path = "boot/tcp.rs"]
 mod tcp;
+#[path = "boot/volume.rs"]
+mod volume;
 
 use std::collections::BTreeMap;
 use std::fs;

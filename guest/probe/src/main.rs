@@ -3,6 +3,7 @@
 
 mod machine;
 mod tcp;
+mod volume;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -77,6 +78,13 @@ fn main() {
         b"threads" => threads(),
         // Calls the address that is given until somebody answers; sends the word that is given, prints the answer.
         b"call" => tcp::call(&argument(0), &argument(1)),
+        // Writes the volume that is given by several threads at once, and checks what it left there the last time.
+        b"volume" => volume::keep(&argument(0)),
+        // Commits rows to a data base on the volume that is given, as many as given or for ever; says how many there
+        // were, and each that is safe.
+        b"rows" => volume::rows(&argument(0), number(1)),
+        // Whether the volume that is given can be written, or why not.
+        b"try-volume" => volume::attempt(&argument(0)),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

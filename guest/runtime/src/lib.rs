@@ -13,10 +13,15 @@
 //! ```
 //!
 //! It has as much time as the launcher gives it (`stop -t`); then it is killed.
+//!
+//! What is to outlive the machine is kept on a [`Volume`].
 
 #[cfg_attr(target_os = "hermit", path = "guest.rs")]
 #[cfg_attr(not(target_os = "hermit"), path = "host.rs")]
 mod system;
+pub mod volume;
+
+pub use volume::Volume;
 
 use std::io;
 use std::thread;
