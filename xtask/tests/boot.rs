@@ -9,6 +9,8 @@ mod lan;
 mod machine;
 #[path = "boot/net.rs"]
 mod net;
+#[path = "../src/commands/bench/lan/probe.rs"]
+mod probe;
 #[path = "boot/tcp.rs"]
 mod tcp;
 #[path = "boot/volume.rs"]
@@ -24,16 +26,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use builder::compose::{ComposeRequest, Mode, compose};
-use builder::environment::Environment;
-use builder::event::Silent;
-use builder::libhermit::Libhermit;
-use builder::loader::build_loader;
-use builder::manifest::Manifest;
-use builder::resolve::Resolution;
-use builder::service::{ServiceSpec, build_services};
-use builder::session::Session;
-use builder::toolchain::GuestToolchain;
 use hermitage_boot::control::mark;
 use hermitage_boot::{Reason, Record};
 use launcher::{AcceleratorChoice, Entry, Error, GuestExit, RunRequest};
@@ -46,44 +38,10 @@ const BOTH_WAYS_IN: [Entry; 2] = [Entry::Direct, Entry::Disk];
 /// The probe's image, whose default is `probe hello` with `MODE=default`; composed once.
 fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE
-        .get_or_init(|| compose_probe().unwrap_or_else(|error| panic!("cannot compose the probe: {error:?}")))
-}
-
-fn compose_probe() -> Result<PathBuf, Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let session = |workspace: PathBuf| Session {
-        workspace,
-        environment: Environment::read(),
-        observer: &Silent,
-    };
-    let main = session(root.to_owned());
-    let toolchain = GuestToolchain::provide(&main)?;
-    let libhermit = Libhermit::build(&main, &toolchain)?;
-    let loader = build_loader(&main, &toolchain)?;
-    // The probe is a workspace of its own.
-    let crate_dir = root.join("guest/probe");
-    let spec = ServiceSpec {
-        crate_dir: crate_dir.clone(),
-        bin: "probe".to_owned(),
-        features: vec![],
-    };
-    let built = build_services(&session(crate_dir.clone()), &toolchain, &libhermit, &[spec])?;
-    let binaries = built
-        .into_iter()
-        .map(|binary| (binary.name, binary.path))
-        .collect();
-    let text = "{ name: probe, title: Probe, author: Hermitage, services: [probe], \
-                config_set: { hello: { bootcmd: probe hello, env: { MODE: default } } } }";
-    let manifest = Manifest::parse(&crate_dir.join("package.yaml"), text.to_owned())?;
-    let request = ComposeRequest {
-        resolution: &Resolution::alone(manifest)?,
-        out_dir: Path::new(env!("CARGO_TARGET_TMPDIR")),
-        loader: &loader,
-        binaries: &binaries,
-        mode: Mode::Fresh,
-    };
-    Ok(compose(&request, &Silent)?.path)
+    IMAGE.get_or_init(|| {
+        probe::compose_probe(Path::new(env!("CARGO_TARGET_TMPDIR")))
+            .unwrap_or_else(|error| panic!("cannot compose the probe: {error:?}"))
+    })
 }
 
 /// What was seen of a guest.

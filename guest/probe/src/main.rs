@@ -1,6 +1,7 @@
 //! A guest program for the tests in virtual machines: `probe <property> [argument...]` shows one property, on the
 //! console and by the guest's end. Start at [`main`]; what a property shows stands beside its name.
 
+mod load;
 mod machine;
 mod tcp;
 mod volume;
@@ -85,6 +86,10 @@ fn main() {
         b"rows" => volume::rows(&argument(0), number(1)),
         // Whether the volume that is given can be written, or why not.
         b"try-volume" => volume::attempt(&argument(0)),
+        // Serves whoever measures, and never ends.
+        b"load-server" => load::serve(),
+        // Measures the server at the address that is given.
+        b"load" => load::measure(&argument(0)),
         other => panic!("no property `{}`", other.escape_ascii()),
     }
 }

@@ -3,6 +3,7 @@
 mod app;
 mod boot;
 mod compose;
+mod lan;
 mod linux;
 mod probe;
 mod run;
@@ -21,6 +22,7 @@ Examples:
   cargo xtask bench boot --runs 21
   cargo xtask bench run --rounds 5
   cargo xtask bench app
+  cargo xtask bench lan
   cargo xtask bench compose --large --plot docs/compose")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -39,6 +41,8 @@ enum What {
     /// What `compose` measures in a process of its own
     #[command(hide = true)]
     ComposeStep(compose::step::Args),
+    /// What the rootless LAN carries between two guests, as root beside a bridge of the host
+    Lan(lan::Args),
     /// Requests per second with 1, 8 and 50 connections, beside Linux on the same machine
     Run(run::Args),
 }
@@ -49,6 +53,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         What::Boot(args) => boot::run(args, printer),
         What::Compose(args) => compose::run(args, printer),
         What::ComposeStep(args) => compose::step::run(args, printer),
+        What::Lan(args) => lan::run(args, printer),
         What::Run(args) => run::run(args, printer),
     }
 }

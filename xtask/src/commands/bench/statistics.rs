@@ -14,6 +14,12 @@ pub(super) fn median(times: &[Duration]) -> f64 {
     }
 }
 
+/// The median of figures; of an even number, the upper one of the two in the middle.
+pub(super) fn middle(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// The shortest and the longest, in milliseconds.
 pub(super) fn extremes(times: &[Duration]) -> (f64, f64) {
     let of = |time: Option<&Duration>| time.map_or(f64::NAN, |time| milliseconds(*time));
