@@ -17,6 +17,7 @@ mod boot;
 mod disk;
 mod erofs;
 mod manifest;
+mod network;
 mod random;
 
 pub use random::Random;
@@ -33,7 +34,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "erofs",
         check: erofs::check,
@@ -68,6 +69,11 @@ pub const TARGETS: [Target; 7] = [
         name: "archive",
         check: archive::check,
         seeds: archive::seeds,
+    },
+    Target {
+        name: "network",
+        check: network::check,
+        seeds: network::seeds,
     },
 ];
 

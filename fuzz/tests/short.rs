@@ -50,3 +50,8 @@ fn a_manifest_of_any_bytes_is_read_or_refused_with_a_place() {
 fn an_archive_of_any_bytes_stays_in_its_folder_or_is_refused() {
     run("archive", 5_000);
 }
+
+#[test]
+fn a_guest_may_send_any_frame() {
+    run("network", 20_000);
+}

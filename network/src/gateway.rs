@@ -1,11 +1,13 @@
 //! The gateway: what a guest finds at the first address of its network.
 //!
 //! - `dhcp`: its address; `arrival`: whether it has put that on; `dns`: names; `udp`, `tcp`: the way out, and ports of the host that lead in;
-//! - `packet`: frames taken apart and made.
+//! - `packet`: frames taken apart and made;
+//! - [`alone`]: all of it without a host, for fuzzers.
 //!
 //! Not reachable through it: other networks, what is no single machine, and the host's own loopback addresses; the
 //! latter, at the gateway's address, where the network was made with access to the host.
 
+pub mod alone;
 mod arrival;
 mod dhcp;
 mod dns;

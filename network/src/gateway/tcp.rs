@@ -6,22 +6,28 @@
 //! Into the network: a port of the host is accepted from once the guest has its address; until then the host's own
 //! backlog holds the connections, and no SYN is lost in a guest that is not up yet. A user can also dial: hand over a
 //! stream of its own, which becomes the host's side of a connection to a guest's port.
+//!
+//! - [`stream`]: the host's side; [`device`]: what smoltcp takes for a network card.
 
-use std::collections::{BTreeMap, VecDeque};
+mod device;
+mod stream;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{IpAddress, IpCidr, IpEndpoint, Ipv4Cidr};
 
+use self::device::Frames;
+use self::stream::{carry_in, carry_out, nodelay, start_connecting};
 use super::packet;
-use crate::frame::{MAX_FRAME, Station};
+use crate::frame::Station;
 use crate::poller::{Interest, Poller, Token};
 use crate::subnet::{GATEWAY_MAC, Subnet};
 
@@ -36,53 +42,6 @@ const PATIENCE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60)
 
 /// Ports of the gateway from which it connects to guests: the dynamic ports of RFC 6335, section 6.
 const FIRST_PORT: u16 = 49_152;
-
-/// Frames on their way into and out of smoltcp.
-#[derive(Debug, Default)]
-struct Frames {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-struct Incoming(Vec<u8>);
-
-struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut frame = vec![0; length];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
-}
-
-impl Device for Frames {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Incoming, Outgoing<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Incoming(frame), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MAX_FRAME;
-        capabilities
-    }
-}
 
 #[derive(Debug)]
 enum Phase {
@@ -510,61 +469,6 @@ impl Tcp {
     }
 }
 
-/// From the host into the network.
-fn carry_in(connection: &mut Connection, socket: &mut tcp::Socket<'_>) -> io::Result<bool> {
-    let mut moved = false;
-    while !connection.host_ended && socket.can_send() {
-        let host = &connection.host;
-        let read = socket.send(|room| match rustix::net::recv(host, room, RecvFlags::DONTWAIT) {
-            Ok((_, length)) => (length, Ok(length)),
-            Err(errno) => (0, Err(io::Error::from(errno))),
-        });
-        match read.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))? {
-            Ok(0) => {
-                connection.host_ended = true;
-                socket.close();
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        }
-        moved = true;
-    }
-    Ok(moved)
-}
-
-/// Out of the network to the host.
-fn carry_out(connection: &mut Connection, socket: &mut tcp::Socket<'_>) -> io::Result<bool> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let mut moved = false;
-    while socket.can_recv() {
-        let host = &connection.host;
-        let written = socket.recv(|bytes| match rustix::net::send(host, bytes, flags) {
-            Ok(length) => (length, Ok(length)),
-            Err(errno) => (0, Err(io::Error::from(errno))),
-        });
-        match written.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))? {
-            Ok(_) => moved = true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    // Only a guest that said so has ended: a connection that is not yet made receives nothing either.
-    let said_so = matches!(
-        socket.state(),
-        tcp::State::CloseWait | tcp::State::LastAck | tcp::State::Closing | tcp::State::TimeWait
-    );
-    if said_so && !connection.guest_ended {
-        connection.guest_ended = true;
-        // The host may be gone already.
-        let _ = rustix::net::shutdown(&connection.host, Shutdown::Write);
-        moved = true;
-    }
-    Ok(moved)
-}
-
 fn new_socket() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
@@ -572,18 +476,4 @@ fn new_socket() -> tcp::Socket<'static> {
     socket.set_timeout(Some(PATIENCE));
     socket.set_keep_alive(Some(PATIENCE / 2));
     socket
-}
-
-/// A connection that is being made.
-fn start_connecting(to: SocketAddrV4) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn nodelay(socket: impl std::os::fd::AsFd) -> io::Result<()> {
-    Ok(sockopt::set_tcp_nodelay(socket, true)?)
 }

@@ -75,14 +75,14 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     printer.note("composing the guests' image");
     let image = probe::compose_probe(&workspace::root().join("target/bench"))
         .map_err(|error| Failure::Failed(format!("cannot compose the guests' image: {error}")))?;
-    let root = launcher::environment::root().ok_or_else(|| {
-        Failure::Usage("neither HERMITAGE_ROOT nor HOME says where instances are kept".to_owned())
-    })?;
+    // Networks of its own, whose addresses are nobody's yet.
+    let root = tempfile::tempdir()
+        .map_err(|error| Failure::Failed(format!("cannot make a folder for the guests: {error}")))?;
     let mut samples = vec![Vec::new(); networks.len()];
     for round in 1..=args.rounds {
         for ((network, name), samples) in networks.iter().zip(&mut samples) {
             printer.note(&format!("round {round} of {}: {name}", args.rounds));
-            samples.push(measure(network, &image, &root)?);
+            samples.push(measure(network, &image, root.path())?);
         }
     }
     let rows: Vec<_> = networks
