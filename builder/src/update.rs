@@ -105,13 +105,18 @@ pub(crate) fn update<D: BlockDevice>(
         source,
     };
     let Known {
-        index,
+        mut index,
         indexed,
         disk_size,
     } = known;
     let digests = digests(request, &index, observer).map_err(in_image)?;
+    let stats = trusted(request.tree, request.gathered);
+    let is_index_right = indexed && stats == index.stats;
+    // Of a large tree, they are much memory.
+    index.stats = Vec::new();
     let file_system = |error: writer::Error| in_image(error.into());
     let update = Update::new(&index.base, items(request.tree), &digests).map_err(file_system)?;
+    drop(digests);
     let Changes {
         changed,
         added,
@@ -123,11 +128,10 @@ pub(crate) fn update<D: BlockDevice>(
         removed,
         written: 0,
     };
-    let stats = trusted(request.tree, request.gathered);
     if update.changes().is_empty() {
         let base = index.base;
         let digest = request.boot.digest(&update.digest(), disk_size);
-        if !indexed || stats != index.stats {
+        if !is_index_right {
             save(&Index { base, stats }, path, observer);
         }
         return Ok(Outcome::Done(updated, digest));

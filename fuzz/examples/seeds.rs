@@ -1,4 +1,4 @@
-//! Writes each target's seeds as files, for libFuzzer: `cargo run -p hermitage-fuzz --example seeds -- FOLDER`.
+//! Writes each target's inputs as files, for libFuzzer: `cargo run -p hermitage-fuzz --example seeds -- FOLDER`.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ fn main() -> io::Result<()> {
     for target in hermitage_fuzz::TARGETS {
         let folder = folder.join(target.name);
         fs::create_dir_all(&folder)?;
-        for (number, seed) in (target.seeds)().iter().enumerate() {
+        for (number, seed) in target.inputs().iter().enumerate() {
             fs::write(folder.join(format!("seed-{number}")), seed)?;
         }
     }

@@ -1,16 +1,20 @@
 //! Readers of what comes from outside, and what must hold for any bytes that they are given: no panic, no endless loop,
 //! no memory beyond what the input accounts for, no path that leads out of where it belongs.
 //!
-//! Each [`Target`] is a plain function with seeds that a program makes. Two run them: `tests/short.rs` with a fixed
-//! number of mutated seeds, as part of `cargo xtask test`; and libFuzzer, for as long as one likes:
+//! Each [`Target`] is a plain function with seeds that a program makes, and a folder `corpus/<name>` of small inputs
+//! that a fuzzer has found to lead elsewhere. Two run them: `tests/short.rs` with a fixed number of mutations, as part
+//! of `cargo xtask test`; and libFuzzer, for as long as one likes:
 //!
 //! ```console
 //! $ cargo install cargo-fuzz
+//! $ cargo run -p hermitage-fuzz --example seeds
 //! $ RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir fuzz/libfuzzer --sanitizer none erofs
 //! ```
 
+use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 mod archive;
 mod boot;
@@ -84,12 +88,33 @@ pub fn target(name: &str) -> Option<&'static Target> {
 }
 
 impl Target {
-    /// Gives the target its seeds, then as many mutations of them. An input that it does not bear is kept in a file.
+    /// Inputs to begin with: the seeds, and those that a fuzzer has found.
+    ///
+    /// # Panics
+    /// The corpus cannot be read.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<Vec<u8>> {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("corpus")
+            .join(self.name);
+        let read = || -> io::Result<Vec<_>> {
+            let entries = fs::read_dir(&corpus)?;
+            let mut paths: Vec<_> = entries
+                .map(|entry| Ok(entry?.path()))
+                .collect::<io::Result<_>>()?;
+            paths.sort();
+            paths.iter().map(fs::read).collect()
+        };
+        let found = read().unwrap_or_else(|error| panic!("cannot read `{}`: {error}", corpus.display()));
+        (self.seeds)().into_iter().chain(found).collect()
+    }
+
+    /// Gives the target its inputs, then as many mutations of them. An input that it does not bear is kept in a file.
     ///
     /// # Panics
     /// The target does, on one of them.
     pub fn run(&self, mutations: u64) {
-        let seeds = (self.seeds)();
+        let seeds = self.inputs();
         seeds.iter().for_each(|seed| self.one(seed));
         let mut random = Random::new(blake3::hash(self.name.as_bytes()).as_bytes()[0].into());
         for _ in 0..mutations {
@@ -105,7 +130,7 @@ impl Target {
                 &blake3::hash(input).to_hex()[..16]
             );
             let path: PathBuf = std::env::temp_dir().join(name);
-            let kept = std::fs::write(&path, input).is_ok();
+            let kept = fs::write(&path, input).is_ok();
             eprintln!(
                 "`{}` does not bear `{}` (written: {kept})",
                 self.name,

@@ -62,6 +62,8 @@ where
     writer.directories().map_err(Error::Write)?;
     std::thread::scope(|scope| writer.content(Ahead::start(scope, plan, content)))?;
     writer.records.finish().map_err(Error::Write)?;
+    // Of many files, it is much memory.
+    drop(std::mem::take(&mut writer.shared));
 
     let digest = tree_digest(&plan.nodes.all, &writer.digests);
     // The plan has checked that 32 bits are enough.
