@@ -5,15 +5,16 @@
 mod namespace;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use launcher::usage::Usage;
 use launcher::{Entry, Machine, RunRequest};
 use namespace::BRIDGE;
 
-use super::{DEADLINE, image, request};
+use super::{DEADLINE, image, request, seen};
 
 /// Two guests, known by their MAC addresses.
 const FIRST: (&str, Ipv4Addr) = ("a2:13:15:00:80:01", Ipv4Addr::new(10, 77, 0, 11));
@@ -103,5 +104,61 @@ fn two_guests_get_addresses_by_mac_and_talk_to_each_other() {
         let usage = Usage::of(&first.process().unwrap()).unwrap();
         let traffic = usage.traffic.expect("it has a tap device");
         assert!(traffic.received > 0 && traffic.sent > 0, "{traffic:?}");
+    });
+}
+
+/// The one name that the name server knows, as in its question, and its address.
+const KNOWN: (&[u8], Ipv4Addr) = (b"\x07service\x04test\0", Ipv4Addr::new(192, 0, 2, 7));
+
+/// The answer to a question (RFC 1035, 4.1): an address, or that there is no such name.
+fn answer(question: &[u8]) -> Vec<u8> {
+    /// Bytes of a message before its question.
+    const HEADER: usize = 12;
+    let is_known = question[HEADER..].starts_with(KNOWN.0);
+    // The question's number; an answer, of one who asks others for it, or no such name; one question, 0 or 1 records.
+    let mut answer = question[..2].to_vec();
+    answer.extend([
+        0x81,
+        if is_known { 0x80 } else { 0x83 },
+        0,
+        1,
+        0,
+        u8::from(is_known),
+        0,
+        0,
+        0,
+        0,
+    ]);
+    answer.extend(&question[HEADER..]);
+    if is_known {
+        // The name of the question; an address of the internet; valid for a minute; four bytes.
+        answer.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        answer.extend(KNOWN.1.octets());
+    }
+    answer
+}
+
+/// Patch 0039, and what `--dns` is for: whoever is named there is asked, and not the one of the lease.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_name_server_that_is_given_is_asked() {
+    namespace::within(|| {
+        // The guest's 10.0.2.2 is this host's own address.
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
+        thread::spawn(move || {
+            let mut question = [0; 512];
+            while let Ok((length, guest)) = server.recv_from(&mut question) {
+                server.send_to(&answer(&question[..length]), guest).unwrap();
+            }
+        });
+        let said = |name: &str| {
+            let request = RunRequest {
+                name_servers: vec![Ipv4Addr::new(10, 0, 2, 2)],
+                ..request(image(), Entry::Direct, &format!("probe resolve {name}"))
+            };
+            seen(&request).console
+        };
+        assert_eq!(said("service.test"), "192.0.2.7:80\n");
+        assert_eq!(said("nobody.test"), "no such name\n");
     });
 }
