@@ -88,7 +88,7 @@ pub fn target(name: &str) -> Option<&'static Target> {
 }
 
 impl Target {
-    /// Inputs to begin with: the seeds, and those that a fuzzer has found.
+    /// Inputs to begin with: the seeds, and those that a fuzzer has found, if it was run on this target.
     ///
     /// # Panics
     /// The corpus cannot be read.
@@ -98,7 +98,10 @@ impl Target {
             .join("corpus")
             .join(self.name);
         let read = || -> io::Result<Vec<_>> {
-            let entries = fs::read_dir(&corpus)?;
+            let entries = match fs::read_dir(&corpus) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
             let mut paths: Vec<_> = entries
                 .map(|entry| Ok(entry?.path()))
                 .collect::<io::Result<_>>()?;
