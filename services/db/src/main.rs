@@ -5,11 +5,14 @@
 //! | variable | meaning |
 //! | --- | --- |
 //! | `MICRO_DB_LEASE` | seconds until a leased task is ready again, 20 |
+//!
+//! With a volume `db` attached, tasks are kept in a data base on it; otherwise in memory.
 
 mod keep;
 mod routes;
 mod tasks;
 
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,7 +20,7 @@ use hermitage_http::Limits;
 use hermitage_micro::directory::Service;
 use hermitage_micro::{Directory, ServiceError, Settings, print_line, registration, service};
 
-use crate::keep::{Keep as _, Memory};
+use crate::keep::{Keep, Memory, OnVolume};
 use crate::routes::Db;
 use crate::tasks::Tasks;
 
@@ -41,13 +44,16 @@ fn run() -> Result<(), ServiceError> {
     let directory = Directory::new(settings.kv(USAGE)?);
     let lease = settings.seconds("MICRO_DB_LEASE", LEASE)?;
     let start = Instant::now();
-    let keep = Memory;
-    print_line(&format!("Tasks are kept {}", keep.describe()));
-    let tasks = Tasks::load(Box::new(keep), lease, start.elapsed());
-    let tasks = tasks.map_err(|error| ServiceError::Keep {
+    let unkept = |error: io::Error| ServiceError::Keep {
         what: "tasks",
         reason: error.to_string(),
-    })?;
+    };
+    let keep: Box<dyn Keep> = match OnVolume::open().map_err(unkept)? {
+        Some(volume) => Box::new(volume),
+        None => Box::new(Memory),
+    };
+    print_line(&format!("Tasks are kept {}", keep.describe()));
+    let tasks = Tasks::load(keep, lease, start.elapsed()).map_err(unkept)?;
     let listener = registration::listen(&settings, directory, Service::Db)?;
 
     let db = Db::new(tasks, start);

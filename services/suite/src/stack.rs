@@ -16,6 +16,9 @@ use crate::wait_for;
 const KEPT_PORTS: Range<u16> = 20_000..30_000;
 const KV_LISTENS: &str = "server is listening on ";
 const PAUSE: (&str, &str) = ("MICRO_WORKER_PAUSE", "0.3");
+const STORAGE_LISTENS: &str = "Storage is listening on ";
+/// Names the folder of volumes to a process of the host.
+const VOLUMES: &str = "HERMITAGE_VOLUMES";
 const DB_LISTENS: &str = "Database is listening on ";
 const ANY_PORT: (&str, &str) = ("PORT", "0");
 
@@ -60,7 +63,7 @@ impl Service {
     /// storage.
     #[must_use]
     pub fn storage(kv: &str) -> Self {
-        Self::named("storage", kv, &[], "Storage is listening on ")
+        Self::named("storage", kv, &[], STORAGE_LISTENS)
     }
 
     /// master.
@@ -172,7 +175,8 @@ impl Stack {
     #[must_use]
     pub fn with_kv(kv: Service, workers: usize) -> Self {
         let db = Service::db(kv.endpoint());
-        Self::around(kv, db, workers)
+        let storage = Service::storage(kv.endpoint());
+        Self::around(kv, db, storage, workers)
     }
 
     /// All of it, with leases of so many seconds.
@@ -181,11 +185,34 @@ impl Stack {
         let kv = Service::kv();
         let lease = [("MICRO_DB_LEASE", seconds)];
         let db = Service::start("db", kv.endpoint(), &lease, DB_LISTENS);
-        Self::around(kv, db, workers)
+        let storage = Service::storage(kv.endpoint());
+        Self::around(kv, db, storage, workers)
     }
 
-    fn around(kv: Service, db: Service, workers: usize) -> Self {
-        let storage = Service::storage(kv.endpoint());
+    /// All of it, with what db and storage keep in a folder of volumes.
+    #[must_use]
+    pub fn with_volumes(folder: &str, workers: usize) -> Self {
+        let kv = Service::kv();
+        let db = Service::start("db", kv.endpoint(), &[(VOLUMES, folder)], DB_LISTENS);
+        let storage = Self::storage_on(&kv, folder);
+        Self::around(kv, db, storage, workers)
+    }
+
+    /// Kills db and storage, as a power cut does, and starts them again on their volumes, elsewhere.
+    pub fn cut_power(&mut self, folder: &str) {
+        self.db.process().kill();
+        self.storage.process().kill();
+        let kv = self.kv.endpoint();
+        self.db = Service::start("db", kv, &[(VOLUMES, folder)], DB_LISTENS);
+        self.storage = Self::storage_on(&self.kv, folder);
+    }
+
+    fn storage_on(kv: &Service, folder: &str) -> Service {
+        let environment = [(VOLUMES, folder)];
+        Service::start("storage", kv.endpoint(), &environment, STORAGE_LISTENS)
+    }
+
+    fn around(kv: Service, db: Service, storage: Service, workers: usize) -> Self {
         let master = Service::master(kv.endpoint());
         let mut stack = Self {
             kv,
@@ -224,7 +251,7 @@ impl Stack {
                 .iter()
                 .map(|picture| scope.spawn(|| self.upload(picture)))
                 .collect();
-            let joined = uploads.into_iter().map(|upload| upload.join());
+            let joined = uploads.into_iter().map(thread::ScopedJoinHandle::join);
             joined.map(|id| id.expect("no upload fails")).collect()
         })
     }

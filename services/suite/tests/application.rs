@@ -234,3 +234,33 @@ fn a_list_of_tasks_and_metrics_are_there() {
         assert_eq!(service.get("/healthz").pair(), (200, "ok".to_owned()));
     }
 }
+
+#[test]
+fn what_was_acknowledged_outlives_power_cuts() {
+    const CUTS: u32 = 4;
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["db.raw", "storage.raw"] {
+        let file = std::fs::File::create(folder.path().join(name)).unwrap();
+        file.set_len(64 << 20).unwrap();
+    }
+    let volumes = folder.path().to_str().unwrap();
+    let mut stack = Stack::with_volumes(volumes, 1);
+    assert!(stack.db.process().lines()[0].starts_with("Tasks are kept on the volume `db`"));
+    let mut uploads = Vec::new();
+    for cut in 0..CUTS {
+        for n in 0..3 {
+            let picture = picture::noise(3 * cut + n, "60x40", "png24");
+            uploads.push((stack.upload(&picture), picture));
+        }
+        // The worker is in the middle of one of them.
+        stack.cut_power(volumes);
+        for (id, picture) in &uploads {
+            let input = stack.storage.get(&format!("/download/{id}?picture=input"));
+            assert_eq!((input.status, &input.body), (200, picture), "task {id}");
+        }
+    }
+    for (id, picture) in &uploads {
+        stack.wait_state(*id, 2);
+        assert!(picture::pixels(&stack.download(*id)) == picture::inverse(picture));
+    }
+}

@@ -1,6 +1,7 @@
 //! Volumes: disks that outlive the machines they are attached to, found by their labels.
 //!
-//! In a guest a volume is a virtio disk whose serial is the label (`run --volume NAME`). On the host it is the file
+//! In a guest a volume is a virtio disk on PCI whose serial is the label (`run --volume NAME`); on a microvm none is
+//! found. On the host it is the file
 //! `NAME.raw` in the folder that `HERMITAGE_VOLUMES` names. The same program runs on both:
 //!
 //! ```no_run

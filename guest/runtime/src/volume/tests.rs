@@ -2,8 +2,6 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use redb::{Database, ReadableTableMetadata as _, TableDefinition};
-
 use super::*;
 
 /// Bytes of the volumes here.
@@ -157,6 +155,8 @@ fn what_is_not_ours_cut_off_or_damaged_is_refused_and_left_alone() {
 #[cfg(feature = "redb")]
 #[test]
 fn a_data_base_outlives_its_program() {
+    use redb::{Database, ReadableTableMetadata as _, TableDefinition};
+
     const ROWS: TableDefinition<'_, u64, u64> = TableDefinition::new("rows");
     let place = Place::with(&[0; 4 << 20]);
     for turn in 1..=3 {

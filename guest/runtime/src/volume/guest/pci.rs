@@ -24,8 +24,8 @@ const HOST_BRIDGE: DeviceFunction = DeviceFunction {
 /// The virtio disks on the first bus, where QEMU puts them.
 pub(super) fn disks() -> io::Result<Vec<PciTransport>> {
     if Ports.read_word(HOST_BRIDGE, 0) == NOTHING {
-        let why = "the machine has no PCI, and volumes of other machines are not found yet";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        // Disks of a machine without PCI cannot be found by asking.
+        return Ok(Vec::new());
     }
     let mut root = PciRoot::new(Ports);
     let functions = root.enumerate_bus(0);
