@@ -84,46 +84,55 @@ pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -
         return Ok(());
     }
     let (sender, receiver) = mpsc::channel();
-    let mut active = 0;
-    let mut known: HashMap<InstanceName, bool> = HashMap::new();
+    let mut active = logs.len();
+    // Of those that have ended, how far they were read.
+    let mut ended: HashMap<InstanceName, Option<Reader>> = HashMap::new();
     for (name, log) in logs {
-        log.follow(name.clone(), sender.clone());
-        known.insert(name, true);
-        active += 1;
+        ended.insert(name.clone(), None);
+        log.follow(name, sender.clone());
     }
     loop {
         match receiver.recv_timeout(LOOK) {
-            Ok((name, Some(entry))) => {
+            Ok(Message::Entry(name, entry)) => {
                 if !output.take(&name, &entry) {
                     return Ok(());
                 }
                 continue;
             }
-            Ok((name, None)) => {
-                known.insert(name, false);
+            Ok(Message::End(name, reader)) => {
+                ended.insert(name, Some(reader));
                 active -= 1;
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         for name in selection.names()? {
-            let runs = || {
-                instances
-                    .see(&name)
-                    .is_ok_and(|seen| seen.state.phase.is_supervised())
-            };
-            if known.get(&name) != Some(&true) && runs() {
-                if let Ok(log) = Log::open(&instances, &name) {
-                    log.follow(name.clone(), sender.clone());
-                    known.insert(name, true);
-                    active += 1;
+            let runs = instances
+                .see(&name)
+                .is_ok_and(|seen| seen.state.phase.is_supervised());
+            if !runs || matches!(ended.get(&name), Some(None)) {
+                continue;
+            }
+            if let Ok(mut log) = Log::open(&instances, &name) {
+                if let Some(Some(reader)) = ended.insert(name.clone(), None) {
+                    log.reader = reader;
                 }
+                log.follow(name, sender.clone());
+                active += 1;
             }
         }
         if active == 0 {
             return Ok(());
         }
     }
+}
+
+/// What a thread that follows a log says.
+enum Message {
+    /// The guest wrote something.
+    Entry(InstanceName, Entry),
+    /// It ended; so far its log was read.
+    End(InstanceName, Reader),
 }
 
 impl Selection {
@@ -167,8 +176,8 @@ impl Log {
         })
     }
 
-    /// Sends what comes from now on, and at the instance's end nothing.
-    fn follow(mut self, name: InstanceName, sender: Sender<(InstanceName, Option<Entry>)>) {
+    /// Sends what comes from now on, to the instance's end.
+    fn follow(mut self, name: InstanceName, sender: Sender<Message>) {
         thread::spawn(move || {
             loop {
                 // Looked at first: what the guest wrote before its end is read after it.
@@ -176,13 +185,14 @@ impl Log {
                 let goes_on = seen.is_ok_and(|seen| seen.state.phase.is_supervised());
                 let mut is_read = true;
                 let read = self.reader.each(|entry| {
-                    is_read &= sender.send((name.clone(), Some(entry))).is_ok();
+                    is_read &= sender.send(Message::Entry(name.clone(), entry)).is_ok();
                 });
                 if !goes_on || !is_read || read.is_err() || self.watch.wait().is_err() {
                     break;
                 }
             }
-            let _ = sender.send((name, None));
+            // Where nobody listens any more, nobody needs it.
+            let _ = sender.send(Message::End(name, self.reader));
         });
     }
 }
@@ -194,8 +204,8 @@ struct Output<'a> {
     /// What all names begin with, which is not shown.
     prefix: String,
     width: usize,
-    /// For each name its place, the beginning of its line, and when its last record was written.
-    seen: HashMap<InstanceName, (usize, Vec<u8>, Option<Timestamp>)>,
+    /// For each name its place among them, and the beginning of its line.
+    seen: HashMap<InstanceName, (usize, Vec<u8>)>,
 }
 
 impl<'a> Output<'a> {
@@ -232,26 +242,17 @@ impl<'a> Output<'a> {
         self.printer.bytes(&lines[first..].concat())
     }
 
-    /// Prints one more record, unless it was printed; gives whether somebody reads it.
+    /// Prints one more record; gives whether somebody reads it.
     fn take(&mut self, name: &InstanceName, entry: &Entry) -> bool {
-        let is_known = self
-            .seen
-            .get(name)
-            .is_some_and(|(_, _, last)| last.is_some_and(|last| entry.at <= last));
-        // A log that is read anew, since its instance was started again, begins at its beginning.
-        if is_known {
-            return true;
-        }
         self.widen(name);
-        self.line(name, &entry)
+        self.line(name, entry)
             .is_none_or(|line| self.printer.bytes(&line))
     }
 
     /// The line that a record ends, if it ends one.
     fn line(&mut self, name: &InstanceName, entry: &Entry) -> Option<Vec<u8>> {
         let place = self.seen.len();
-        let (place, begin, last) = self.seen.entry(name.clone()).or_insert((place, Vec::new(), None));
-        *last = Some(entry.at);
+        let (place, begin) = self.seen.entry(name.clone()).or_insert((place, Vec::new()));
         begin.extend_from_slice(&entry.text);
         if !entry.ends_line {
             return None;
