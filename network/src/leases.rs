@@ -1,9 +1,9 @@
-//! Which MAC address has which IPv4 address: the first time by order, and then for ever.
+//! Which MAC address has which IPv4 address: the first time by order, and then for as long as there are others.
 //!
 //! The file, `leases.json` in the network's folder, is written before an address is given out, so a network that is
 //! killed at any moment gives each guest the address that it had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,8 @@ pub enum LeaseError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// All addresses are given out.
-    #[error("network has no address left: all {0} are given out")]
+    /// All addresses are those of guests that are there.
+    #[error("network has no address left: all {0} are guests'")]
     Full(usize),
     /// Another guest has the address that was asked for.
     #[error("address {address} is {holder}'s")]
@@ -82,7 +82,8 @@ impl Leases {
         })
     }
 
-    /// The address of `mac`: the one that it has, else `wanted`, else the lowest that nobody has.
+    /// The address of `mac`: the one that it has, else `wanted`, else the lowest that nobody has, else the lowest of
+    /// somebody who is not there. `is_there` knows who is.
     ///
     /// # Errors
     /// `wanted` is another's or none of the subnet's, no address is left, or the file cannot be written.
@@ -90,6 +91,7 @@ impl Leases {
         &mut self,
         mac: EthernetAddress,
         wanted: Option<Ipv4Addr>,
+        is_there: impl Fn(Ipv4Addr) -> bool,
     ) -> Result<Ipv4Addr, LeaseError> {
         let mac = mac_text(mac);
         let has = self.by_mac.get(&mac).copied();
@@ -97,15 +99,14 @@ impl Leases {
         let address = match (wanted, has) {
             (Some(wanted), _) => self.claim(&mac, wanted)?,
             (None, Some(has)) => has,
-            (None, None) => self.lowest()?,
+            (None, None) => self.lowest(is_there)?,
         };
         if has != Some(address) {
-            let before = self.by_mac.insert(mac.clone(), address);
+            let before = self.by_mac.clone();
+            self.by_mac.retain(|_, taken| *taken != address);
+            self.by_mac.insert(mac, address);
             if let Err(error) = self.write() {
-                match before {
-                    Some(before) => self.by_mac.insert(mac, before),
-                    None => self.by_mac.remove(&mac),
-                };
+                self.by_mac = before;
                 return Err(error);
             }
         }
@@ -126,9 +127,10 @@ impl Leases {
         }
     }
 
-    fn lowest(&self) -> Result<Ipv4Addr, LeaseError> {
-        let taken: std::collections::BTreeSet<_> = self.by_mac.values().copied().collect();
+    fn lowest(&self, is_there: impl Fn(Ipv4Addr) -> bool) -> Result<Ipv4Addr, LeaseError> {
+        let taken: BTreeSet<_> = self.by_mac.values().copied().collect();
         let free = self.subnet.hosts().find(|host| !taken.contains(host));
+        let free = free.or_else(|| self.subnet.hosts().find(|&host| !is_there(host)));
         free.ok_or_else(|| LeaseError::Full(self.subnet.hosts().count()))
     }
 
@@ -149,6 +151,11 @@ mod tests {
         EthernetAddress([0xa2, 0x13, 0x15, 0, 0x80, last])
     }
 
+    /// Everybody is there.
+    fn anybody(_: Ipv4Addr) -> bool {
+        true
+    }
+
     fn open(folder: &Path) -> Leases {
         Leases::open(&folder.join("leases.json"), "10.1.0.0/29".parse().unwrap()).unwrap()
     }
@@ -157,13 +164,13 @@ mod tests {
     fn an_address_is_given_once_and_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let mut leases = open(folder.path());
-        let first = leases.address_of(mac(1), None).unwrap();
-        let second = leases.address_of(mac(2), None).unwrap();
+        let first = leases.address_of(mac(1), None, anybody).unwrap();
+        let second = leases.address_of(mac(2), None, anybody).unwrap();
         assert_eq!([first.to_string(), second.to_string()], ["10.1.0.2", "10.1.0.3"]);
         drop(leases);
         let mut leases = open(folder.path());
-        assert_eq!(leases.address_of(mac(2), None).unwrap(), second);
-        assert_eq!(leases.address_of(mac(1), None).unwrap(), first);
+        assert_eq!(leases.address_of(mac(2), None, anybody).unwrap(), second);
+        assert_eq!(leases.address_of(mac(1), None, anybody).unwrap(), first);
     }
 
     #[test]
@@ -171,15 +178,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut leases = open(folder.path());
         let wanted = "10.1.0.5".parse().unwrap();
-        assert_eq!(leases.address_of(mac(1), Some(wanted)).unwrap(), wanted);
-        assert_eq!(leases.address_of(mac(1), Some(wanted)).unwrap(), wanted);
-        let error = leases.address_of(mac(2), Some(wanted)).unwrap_err().to_string();
+        assert_eq!(leases.address_of(mac(1), Some(wanted), anybody).unwrap(), wanted);
+        assert_eq!(leases.address_of(mac(1), Some(wanted), anybody).unwrap(), wanted);
+        let error = leases
+            .address_of(mac(2), Some(wanted), anybody)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a2:13:15:00:80:01"), "{error}");
         let gateway = "10.1.0.1".parse().unwrap();
         assert!(matches!(
-            leases.address_of(mac(2), Some(gateway)),
+            leases.address_of(mac(2), Some(gateway), anybody),
             Err(LeaseError::Outside { .. })
         ));
+    }
+
+    #[test]
+    fn takes_the_address_of_one_that_is_gone_when_no_other_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut leases = open(folder.path());
+        let given: Vec<_> = (0..5)
+            .map(|n| leases.address_of(mac(n), None, anybody).unwrap())
+            .collect();
+        let only_third_is_gone = |address| address != given[2];
+        assert_eq!(
+            leases.address_of(mac(9), None, only_third_is_gone).unwrap(),
+            given[2]
+        );
+        drop(leases);
+        // It is the new one's, and the one that had it gets another.
+        let mut leases = open(folder.path());
+        assert_eq!(leases.address_of(mac(9), None, anybody).unwrap(), given[2]);
+        let first_is_gone = |address| address != given[0];
+        assert_eq!(leases.address_of(mac(2), None, first_is_gone).unwrap(), given[0]);
     }
 
     #[test]
@@ -187,10 +217,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut leases = open(folder.path());
         for n in 0..5 {
-            leases.address_of(mac(n), None).unwrap();
+            leases.address_of(mac(n), None, anybody).unwrap();
         }
         assert!(matches!(
-            leases.address_of(mac(9), None),
+            leases.address_of(mac(9), None, anybody),
             Err(LeaseError::Full(5))
         ));
     }

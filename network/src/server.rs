@@ -363,7 +363,9 @@ impl Server {
         }
         let address = self
             .leases
-            .address_of(mac, guest.address)
+            .address_of(mac, guest.address, |address| {
+                station_of(&self.switch, &self.ports, address).is_some()
+            })
             .map_err(|error| chain(&error))?;
         let station = Station { mac, address };
         let port = self.id();

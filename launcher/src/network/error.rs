@@ -21,6 +21,19 @@ pub enum NetworkError {
         /// The network that was asked for.
         network: Network,
     },
+    /// Names are known on a LAN alone.
+    #[error("alias `{alias}` needs the network `lan`, not `{network}`")]
+    AliasWithoutLan {
+        /// The alias.
+        alias: String,
+        /// The network.
+        network: Network,
+    },
+    /// No label of a DNS name.
+    #[error(
+        "`{0}` is no alias: small letters, digits and `-`, with a letter or digit at both ends, 63 at most"
+    )]
+    NoAlias(String),
     /// A bridge was named for a network that has none.
     #[error("the networks `user` and `lan` have no bridge `{bridge}`")]
     UnusedBridge {
@@ -110,6 +123,8 @@ impl NetworkError {
             | Self::TwoBridges { .. }
             | Self::GatewayAlone(_)
             | Self::GatewayElsewhere { .. }
+            | Self::AliasWithoutLan { .. }
+            | Self::NoAlias(_)
             | Self::SmallSubnet(_) => true,
             Self::NoBridge
             | Self::Lan(_)
@@ -158,7 +173,11 @@ impl NetworkError {
             Self::Lan(StoreError::Unknown { name, .. }) => {
                 return Some(format!("make it with `cargo xtask network create {name}`"));
             }
-            Self::Lan(_) | Self::Join(_) | Self::Step { .. } => return None,
+            Self::Lan(_)
+            | Self::Join(_)
+            | Self::AliasWithoutLan { .. }
+            | Self::NoAlias(_)
+            | Self::Step { .. } => return None,
         };
         Some(hint.to_owned())
     }

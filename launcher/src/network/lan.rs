@@ -22,10 +22,10 @@ use std::time::Duration;
 use hermitage_network::control::{self, Attachment, Client, ControlError};
 use hermitage_network::{NetworkName, Store};
 
-use super::NetworkError;
+use super::{Network, NetworkError};
 use crate::environment;
 use crate::forward::{Forward, Protocol};
-use crate::spec::MachineSpec;
+use crate::spec::{MachineSpec, RunRequest};
 
 /// How long after a failed attempt a guest is attached again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -50,6 +50,25 @@ pub struct Lan {
     pub aliases: Vec<String>,
     /// Its address; by its MAC address if `None`.
     pub address: Option<Ipv4Addr>,
+}
+
+/// Whether the names that are to be shared are names, and known to anybody.
+pub(super) fn check_aliases(request: &RunRequest) -> Result<(), NetworkError> {
+    let Some(alias) = request.aliases.first() else {
+        return Ok(());
+    };
+    if !matches!(request.network, Network::Lan(_)) {
+        return Err(NetworkError::AliasWithoutLan {
+            alias: alias.clone(),
+            network: request.network.clone(),
+        });
+    }
+    // A network's name is what an alias is, a label of a DNS name.
+    let mut aliases = request.aliases.iter();
+    match aliases.find(|alias| alias.parse::<NetworkName>().is_err()) {
+        Some(alias) => Err(NetworkError::NoAlias(alias.clone())),
+        None => Ok(()),
+    }
 }
 
 /// A guest's place on its network. Dropping it frees the place.

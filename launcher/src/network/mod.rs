@@ -183,6 +183,7 @@ pub enum TapSource {
 /// A request whose parts do not fit; no such bridge; no rights.
 pub fn connect(request: &RunRequest, host: &HostNetwork) -> Result<Link, NetworkError> {
     check_addresses(request)?;
+    lan::check_aliases(request)?;
     let (device, bridge, wants_vhost) = match &request.network {
         Network::User => {
             if let Some(bridge) = &request.bridge {
@@ -450,7 +451,10 @@ mod tests {
             r.gateway = Some("10.0.1.2".parse().unwrap());
         };
         let small: fn(&mut RunRequest) = |r| r.address = Some("10.0.1.2/30".parse().unwrap());
+        let alias: fn(&mut RunRequest) = |r| r.aliases = vec!["kv".to_owned(), "a b".to_owned()];
         for (network, change, message) in [
+            ("user", alias, "alias `kv` needs the network `lan`, not `user`"),
+            ("lan:app", alias, "`a b` is no alias"),
             (
                 "tap",
                 forward,
