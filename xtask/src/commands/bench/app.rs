@@ -29,8 +29,8 @@ const STACK: &str = "node-micro";
 /// Numbers of workers.
 const WORKERS: [u16; 3] = [1, 2, 4];
 
-/// Size of each picture.
-const SIZE: &str = "640x480";
+/// Size of each picture: storage keeps all of a round's, with their results, in its memory.
+const SIZE: &str = "320x240";
 
 /// Uploads at a time.
 const JOBS: usize = 4;
@@ -166,6 +166,11 @@ fn work(master: &Endpoint, picture: &[u8], count: u32, before: u64) -> Result<(D
         let text = client.get(&master.url("/tasks")).map_err(failed("ask master"))?;
         let tasks: Value = serde_json::from_str(&text.text().map_err(failed("ask master"))?)
             .map_err(failed("ask master"))?;
+        if tasks["counts"]["failed"] != 0 {
+            return Err(Failure::Failed(
+                "a task failed: is storage's memory full?".to_owned(),
+            ));
+        }
         if tasks["counts"]["finished"] == expected {
             return Ok((begin.elapsed(), expected));
         }
