@@ -21,7 +21,7 @@ use crate::network::host::{HostNetwork, NoVhost};
 use crate::network::{Link, TapSource, lan, tap};
 use crate::qemu::Qemu;
 use crate::spec::{Entry, Host, MachineSpec, RunRequest, own_config};
-use crate::volume;
+use crate::volume::{self, VolumeError, Volumes};
 
 /// A machine that can be started.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
         has_qboot: qemu.has_qboot,
         network: HostNetwork::detect(request),
     };
-    let volumes = volume::find(&request.volumes, environment::root().as_deref())?;
+    let volumes = find_volumes(request)?;
     let spec = MachineSpec::new(request, own.as_ref(), volumes, &host)?;
     let loader = match spec.entry {
         Entry::Direct => disk.loader()?,
@@ -77,6 +77,23 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
         spec,
         fallback,
     })
+}
+
+/// The volumes of a request. One that another guest may write is nobody else's; QEMU's own lock would say so in its
+/// words, and name nobody.
+fn find_volumes(request: &RunRequest) -> Result<Vec<volume::Disk>, Error> {
+    let root = environment::root();
+    let disks = volume::find(&request.volumes, root.as_deref())?;
+    let Some(volumes) = root.as_deref().map(Volumes::new) else {
+        return Ok(disks);
+    };
+    for disk in disks.iter().filter(|disk| !disk.read_only) {
+        if let Some(holder) = volumes.holder(&disk.file, Some(&request.name)) {
+            let label = disk.label.clone();
+            return Err(VolumeError::InUse { label, holder }.into());
+        }
+    }
+    Ok(disks)
 }
 
 impl Launch {

@@ -1,7 +1,11 @@
 //! Volumes: disks that outlive the instances they are attached to.
 //!
 //! A volume reaches a guest as a further virtio disk, whose serial is the volume's label. Which file it is, and in which
-//! format, is decided here; making and listing volumes is not.
+//! format, is decided here; [`store`] makes, lists and removes those of the user's folder.
+
+mod store;
+
+pub use store::{Facts, VolumeName, Volumes};
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +13,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::units::{ParseError, serialized_as_text};
+use crate::units::{InstanceName, ParseError, serialized_as_text};
 
 serialized_as_text!(Volume);
 
@@ -189,6 +193,25 @@ pub enum VolumeError {
         /// The other.
         second: PathBuf,
     },
+    /// A running instance has it.
+    #[error("volume `{label}` is attached to instance `{holder}`, which runs")]
+    InUse {
+        /// The volume's label.
+        label: String,
+        /// The instance.
+        holder: InstanceName,
+    },
+    /// The name is taken.
+    #[error("there is a volume `{name}` already, `{}`", file.display())]
+    Exists {
+        /// The name.
+        name: String,
+        /// Its file.
+        file: PathBuf,
+    },
+    /// A size that no disk has.
+    #[error("a volume cannot have {0} bytes")]
+    Size(u64),
     /// More than a machine has slots for.
     #[error("{0} volumes; a machine takes at most {MAX_VOLUMES}")]
     TooMany(usize),
@@ -203,8 +226,15 @@ impl VolumeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoName { name, .. } => Some(format!(
-                "make one with `qemu-img create -f qcow2 {name}.qcow2 1G` there, or give a path: `./{name}.qcow2`"
+                "make one with `cargo xtask volume create {name} -s 1G`, or give a path: `./{name}.qcow2`"
             )),
+            Self::InUse { holder, .. } => Some(format!(
+                "a volume has one writer at a time; `cargo xtask stop {holder}` stops that one"
+            )),
+            Self::Exists { name, .. } => Some(format!(
+                "choose another name; `cargo xtask volume rm {name}` removes that one with all that is on it"
+            )),
+            Self::Size(_) => Some("a size is whole sectors of 512 bytes, such as `64M` or `1G`".to_owned()),
             Self::Format(_) => Some("rename it: its name says which format it has".to_owned()),
             Self::Label { .. } => Some(format!(
                 "rename the file: a label has up to {MAX_LABEL} letters, digits, `-`, `_` or `.`"
@@ -242,7 +272,9 @@ fn find_one(volume: &Volume, root: Option<&Path>) -> Result<Disk, VolumeError> {
         PathBuf::from(&volume.place)
     } else {
         let name = volume.place.clone();
-        let folder = root.ok_or(VolumeError::NoFolder(name.clone()))?.join("volumes");
+        let folder = root
+            .ok_or(VolumeError::NoFolder(name.clone()))?
+            .join(store::FOLDER);
         let mut files = ["qcow2", "raw"]
             .map(|extension| folder.join(format!("{name}.{extension}")))
             .into_iter();

@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Supervise(commands::instance::supervise::Args),
     /// Make, list and look at the rootless networks of guests
     Network(commands::network::Args),
+    /// Disks that outlive the instances they are attached to
+    Volume(commands::volume::Args),
     /// Say what this machine has of what is needed, and what to do about the rest
     Doctor(commands::doctor::Args),
     /// Do all the set-up, then compose kv, run it, store and read a key, stop it

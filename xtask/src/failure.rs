@@ -220,7 +220,9 @@ fn run_code(error: &stack::RunError) -> u8 {
 
 fn launcher_code(error: &launcher::Error) -> u8 {
     use launcher::Error;
+    use launcher::volume::VolumeError;
     match error {
+        Error::Volume(VolumeError::InUse { .. } | VolumeError::Exists { .. }) => 125,
         Error::NoCommand { .. }
         | Error::NoBootSet { .. }
         | Error::EmptyCommand

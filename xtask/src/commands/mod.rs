@@ -15,6 +15,7 @@ pub(crate) mod run;
 pub(crate) mod stack;
 pub(crate) mod test;
 pub(crate) mod upload;
+pub(crate) mod volume;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> Result<ExitCode, Failu
         Command::Supervise(args) => instance::supervise::run(&args, printer),
         Command::Image(args) => image::run(&args, printer),
         Command::Network(args) => network::run(&args, printer),
+        Command::Volume(args) => volume::run(&args, printer),
         Command::Package(args) => package::run(&args, printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Demo(args) => demo::run(&args, printer),
