@@ -95,7 +95,7 @@ impl Volumes {
     /// # Errors
     /// There is one of this name; the size is none; the file cannot be made.
     pub fn create(&self, name: &VolumeName, size: u64) -> Result<PathBuf, Error> {
-        if size == 0 || size % SECTOR != 0 {
+        if size == 0 || !size.is_multiple_of(SECTOR) {
             return Err(VolumeError::Size(size).into());
         }
         if let Ok(file) = self.file(name) {
