@@ -211,7 +211,7 @@ fn compose_on<D: BlockDevice>(
             drop((device, plan));
             Index::remove(&path)?;
             staged.publish_file()?;
-            let stats = update::trusted(tree, gathered);
+            let stats = update::trusted(tree, gathered).collect();
             update::save(&Index { base, stats }, &path, observer);
             (None, digest)
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, readlinkat, statat};
 
-use crate::tree::Stat;
+use crate::tree::{Stat, nanoseconds};
 
 /// Bytes that hold the names of a folder, some at a time; one entry has 280 at most.
 const NAMES: usize = 16 << 10;
@@ -68,12 +68,12 @@ fn found(
         FileType::Directory => Found::Directory,
         FileType::Symlink => Found::Symlink(target()?.into_bytes().into()),
         FileType::RegularFile => Found::File {
-            // The kernel gives no negative size, and less than a thousand million nanoseconds.
+            // The kernel gives no negative size.
             size: stat.st_size as u64,
             stat: Stat {
                 inode: stat.st_ino,
-                mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
-                ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
+                mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
+                ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
             },
             executable: stat.st_mode & 0o100 != 0,
         },
@@ -115,10 +115,9 @@ mod tests {
                 panic!("{found:?}");
             };
             let times = (stat.mtime, stat.ctime);
-            let nsec = |nsec| u32::try_from(nsec).unwrap();
             let expected = (
-                (metadata.mtime(), nsec(metadata.mtime_nsec())),
-                (metadata.ctime(), nsec(metadata.ctime_nsec())),
+                metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+                metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec(),
             );
             assert_eq!((*size, stat.inode, times), (200, metadata.ino(), expected));
             assert!(!executable);

@@ -10,7 +10,6 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use globset::GlobMatcher;
 
@@ -19,7 +18,7 @@ use crate::ignore::{self, IgnoreError, Rules};
 use crate::manifest::{self, Diagnostic, FileRule, META, Manifest};
 use crate::suggest::did_you_mean;
 use crate::tree::{
-    Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, PathError, Source, Tree,
+    Collision, ImagePath, MODE_EXECUTABLE, MODE_FILE, Node, NodeKind, Origin, PathError, Source, Tree,
 };
 
 /// Permissions of symbolic links, which nothing regards.
@@ -110,7 +109,7 @@ pub fn add_package(
         let origin = format!("service `{role}` of `{name}`");
         let found = folder::look(binary).map_err(unreadable(binary, &origin))?;
         let path = ImagePath::new(format!("/bin/{role}").as_bytes())?;
-        let (source, origin) = (Source::file(binary), origin.into());
+        let (source, origin) = (Source::file(binary), Origin::new(origin));
         let node = node(&path, source, found, Some(MODE_EXECUTABLE), &origin)?;
         tree.add(path, node)?;
     }
@@ -119,7 +118,7 @@ pub fn add_package(
             true => format!("package `{name}`"),
             false => format!("files entry `{}` of `{name}`", rule.source.display()),
         };
-        Walk::new(tree, package, rule, origin.into())?.run()?;
+        Walk::new(tree, package, rule, Origin::new(origin))?.run()?;
     }
     Ok(())
 }
@@ -138,7 +137,7 @@ pub fn has_role(tree: &Tree, role: &[u8]) -> bool {
 struct Walk<'a> {
     tree: &'a mut Tree,
     rule: &'a FileRule,
-    origin: Arc<str>,
+    origin: Origin,
     /// Where it starts: the host's path of everything on the way follows from its path in the image.
     source: Source,
     /// Which files below it, if not all.
@@ -161,7 +160,7 @@ impl<'a> Walk<'a> {
         tree: &'a mut Tree,
         package: &Manifest,
         rule: &'a FileRule,
-        origin: Arc<str>,
+        origin: Origin,
     ) -> Result<Self, GatherError> {
         let wrong = |what: &str, hint| {
             let message = format!("`{}` {what}", rule.source.display());
@@ -313,7 +312,7 @@ fn node(
     source: Source,
     found: Found,
     mode: Option<u16>,
-    origin: &Arc<str>,
+    origin: &Origin,
 ) -> Result<Node, GatherError> {
     let (kind, mode) = match found {
         Found::Directory => (NodeKind::Directory, MODE_EXECUTABLE),

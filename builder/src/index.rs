@@ -11,7 +11,7 @@
 //! | 128 | the superblock |
 //! | 8 | how many bytes of records follow |
 //! | | the records of [`Base`] |
-//! | 32 each | for each file in their order: its inode on the host; mtime and ctime, 8 bytes of seconds and 4 of nanoseconds each. All zero if it is not to be trusted |
+//! | 24 each | for each file in their order: its inode on the host; mtime and ctime, nanoseconds since 1970. All zero if it is not to be trusted |
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -23,14 +23,15 @@ use hermitage_erofs::writer::Base;
 use crate::cache::{CacheError, failed, remove, suffixed};
 use crate::tree::Stat;
 
-/// What an index starts with; its last digit is the version. 1: by `postcard`; 2: records of fixed fields.
-const MAGIC: &[u8; 8] = b"HMINDEX2";
+/// What an index starts with; its last digit is the version. 1: by `postcard`; 2: records of fixed fields;
+/// 3: times are one number.
+const MAGIC: &[u8; 8] = b"HMINDEX3";
 
 /// Bytes before the records.
 const HEADER: usize = 8 + blake3::OUT_LEN + SUPERBLOCK_SIZE + 8;
 
 /// Bytes of a file's stat.
-const STAT: usize = 32;
+const STAT: usize = 24;
 
 /// What is known of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,26 +114,17 @@ impl Index {
 
 fn encode(stat: Stat, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&stat.inode.to_le_bytes());
-    for (seconds, nanoseconds) in [stat.mtime, stat.ctime] {
-        bytes.extend_from_slice(&seconds.to_le_bytes());
-        bytes.extend_from_slice(&nanoseconds.to_le_bytes());
-    }
+    bytes.extend_from_slice(&stat.mtime.to_le_bytes());
+    bytes.extend_from_slice(&stat.ctime.to_le_bytes());
 }
 
 fn decode(bytes: &[u8]) -> Option<Stat> {
     let (inode, times) = bytes.split_first_chunk()?;
-    let time = |bytes: &[u8]| {
-        let (seconds, nanoseconds) = bytes.split_first_chunk()?;
-        Some((
-            i64::from_le_bytes(*seconds),
-            u32::from_le_bytes(nanoseconds.try_into().ok()?),
-        ))
-    };
-    let (mtime, ctime) = times.split_at_checked(12)?;
+    let (mtime, ctime) = times.split_first_chunk()?;
     let stat = Stat {
         inode: u64::from_le_bytes(*inode),
-        mtime: time(mtime)?,
-        ctime: time(ctime)?,
+        mtime: i64::from_le_bytes(*mtime),
+        ctime: i64::from_le_bytes(ctime.try_into().ok()?),
     };
     (stat != Stat::default()).then_some(stat)
 }

@@ -119,8 +119,11 @@ pub struct Node {
     /// Permission bits.
     pub mode: u16,
     /// Who brings it, for messages: a service, an entry of a manifest.
-    pub origin: Arc<str>,
+    pub origin: Origin,
 }
+
+/// Who brings something, in words. There is a node for each path: what many share is one pointer, not a fat one.
+pub type Origin = Arc<String>;
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,32 +147,32 @@ pub enum NodeKind {
 /// the image. So a tree of many files keeps each path once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    base: Arc<Path>,
+    base: Arc<PathBuf>,
     /// Where in the file's path the part begins that lies below `base`; if behind its end, `base` is the file.
-    from: usize,
+    from: u32,
 }
 
 impl Source {
     /// What lies below `base`, and will lie below `destination`: `None` is the image's root.
     pub(crate) fn below(base: &Path, destination: Option<&ImagePath>) -> Self {
         Self {
-            base: base.into(),
-            // With the slash behind it.
-            from: destination.map_or(0, |path| path.0.len() + 1),
+            base: Arc::new(base.to_owned()),
+            // With the slash behind it. A path of so many bytes that they have no number leads nowhere on any host.
+            from: destination.map_or(0, |path| (path.0.len() + 1) as u32),
         }
     }
 
     /// One file.
     pub(crate) fn file(path: &Path) -> Self {
         Self {
-            base: path.into(),
-            from: usize::MAX,
+            base: Arc::new(path.to_owned()),
+            from: u32::MAX,
         }
     }
 
     /// The part of a path in the image that lies below the base.
     pub(crate) fn inner<'a>(&self, path: &'a ImagePath) -> &'a Path {
-        let inner = path.as_bytes().get(self.from..).unwrap_or_default();
+        let inner = path.as_bytes().get(self.from as usize..).unwrap_or_default();
         Path::new(OsStr::from_bytes(inner))
     }
 
@@ -178,21 +181,27 @@ impl Source {
     pub fn path(&self, path: &ImagePath) -> PathBuf {
         let inner = self.inner(path);
         match inner.as_os_str().is_empty() {
-            true => self.base.to_path_buf(),
+            true => self.base.as_ref().clone(),
             false => self.base.join(inner),
         }
     }
 }
 
-/// What the host says of a file, and changes when anybody writes into it.
+/// What the host says of a file, and changes when anybody writes into it. Times are nanoseconds since 1970; those before
+/// 1677 and after 2262 are the nearest that can be said so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Its number.
     pub inode: u64,
-    /// When its content changed last: seconds and nanoseconds.
-    pub mtime: (i64, u32),
+    /// When its content changed last.
+    pub mtime: i64,
     /// When anything of it changed last, its times included.
-    pub ctime: (i64, u32),
+    pub ctime: i64,
+}
+
+/// A time as [`Stat`] has it.
+pub(crate) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
 /// Two things that bring the same path, or one that needs a folder where the other brings a file.
@@ -322,7 +331,7 @@ mod tests {
         Node {
             kind,
             mode: MODE_FILE,
-            origin: origin.into(),
+            origin: Origin::new(origin.to_owned()),
         }
     }
 

@@ -110,8 +110,8 @@ pub(crate) fn update<D: BlockDevice>(
         disk_size,
     } = known;
     let digests = digests(request, &index, observer).map_err(in_image)?;
-    let stats = trusted(request.tree, request.gathered);
-    let is_index_right = indexed && stats == index.stats;
+    let stats = || trusted(request.tree, request.gathered);
+    let is_index_right = indexed && stats().eq(index.stats.iter().copied());
     // Of a large tree, they are much memory.
     index.stats = Vec::new();
     let file_system = |error: writer::Error| in_image(error.into());
@@ -132,6 +132,8 @@ pub(crate) fn update<D: BlockDevice>(
         let base = index.base;
         let digest = request.boot.digest(&update.digest(), disk_size);
         if !is_index_right {
+            drop(update);
+            let stats = stats().collect();
             save(&Index { base, stats }, path, observer);
         }
         return Ok(Outcome::Done(updated, digest));
@@ -164,7 +166,7 @@ pub(crate) fn update<D: BlockDevice>(
         .write(VOLUME, &root, &Sources::new(request.tree, observer))
         .map_err(file_system)?;
     updated.written = root.written.get();
-    let base = written.base;
+    let (base, stats) = (written.base, stats().collect());
     save(&Index { base, stats }, path, observer);
     let digest = request.boot.digest(&written.digest, disk_size);
     Ok(Outcome::Done(updated, digest))
@@ -192,15 +194,14 @@ pub(crate) fn save(index: &Index, image: &Path, observer: &dyn Observer) {
 }
 
 /// The stats of the tree's files, where they changed long enough before the tree was gathered.
-pub(crate) fn trusted(tree: &Tree, gathered: SystemTime) -> Vec<Option<Stat>> {
+pub(crate) fn trusted(tree: &Tree, gathered: SystemTime) -> impl Iterator<Item = Option<Stat>> {
     let limit = gathered.checked_sub(SETTLED).unwrap_or(UNIX_EPOCH);
     let limit = limit.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let limit = (limit.as_secs() as i64, limit.subsec_nanos());
-    let stats = tree.iter().filter_map(|(_, node)| match node.kind {
+    let limit = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
+    tree.iter().filter_map(move |(_, node)| match node.kind {
         NodeKind::File { stat, .. } => Some((stat.ctime.max(stat.mtime) < limit).then_some(stat)),
         _ => None,
-    });
-    stats.collect()
+    })
 }
 
 /// The digest of each file: from the index if its stat is as it was, or else from its content. Tree and index are both

@@ -165,6 +165,7 @@ fn init_asks_nothing_and_replaces_nothing() {
         ("", "shop/package.yaml: written\n")
     );
     done(folder.path(), &["build", "./shop"]);
+    done(&folder.path().join("shop"), &["build", "."]);
     assert_eq!(
         package(folder.path(), &["init", "shop"]),
         (

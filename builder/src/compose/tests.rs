@@ -381,12 +381,12 @@ fn the_stat_of_a_file_that_changed_just_now_is_not_trusted() {
     let changed = fs::metadata(package.file("5")).unwrap();
     let changed = std::time::UNIX_EPOCH + Duration::new(changed.ctime() as u64, changed.ctime_nsec() as u32);
     assert_eq!(
-        update::trusted(&tree, changed + Duration::from_millis(20)),
+        update::trusted(&tree, changed + Duration::from_millis(20)).collect::<Vec<_>>(),
         [None]
     );
     let stat = package.stat("5");
     assert_eq!(
-        update::trusted(&tree, changed + Duration::from_secs(1)),
+        update::trusted(&tree, changed + Duration::from_secs(1)).collect::<Vec<_>>(),
         [Some(stat)]
     );
 }

@@ -114,10 +114,15 @@ fn stored(
     }
 }
 
+/// Whether a package is given by a path, not by its name.
+pub(super) fn is_path(package: &str) -> bool {
+    package.contains('/') || matches!(package, "." | "..")
+}
+
 /// The manifest of a package that is given by its name or by a path.
 pub(super) fn manifest(root: &Path, package: &str) -> Result<PathBuf, Failure> {
     let manifests = root.join("manifests");
-    let folder = if package.contains('/') {
+    let folder = if is_path(package) {
         PathBuf::from(package)
     } else {
         manifests.join(package)

@@ -44,7 +44,7 @@ impl std::str::FromStr for Scale {
 
 /// Reads the stack of a package, which is given by its name or by a path to its folder or file.
 pub(crate) fn read(package: &str) -> Result<Stack, Failure> {
-    let path = match package.contains('/') {
+    let path = match compose::is_path(package) {
         true => PathBuf::from(package),
         // A package that is not there is another fault than one without a stack.
         false => compose::manifest(&workspace::root(), package)?.with_file_name(FILE),
