@@ -85,6 +85,11 @@ impl<const N: usize> fmt::Display for Table<N> {
     }
 }
 
+/// Bytes of memory or of a disk, in the unit in which both are asked for: `64.0M`.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

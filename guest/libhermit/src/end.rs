@@ -39,6 +39,7 @@ extern "C" fn __wrap_sys_abort() -> ! {
 }
 
 /// std's panic runtime. The panic hook has run: place and message are on the console.
+// SAFETY: the linker puts this in the place of std's function, whose signature it has; nobody else calls it.
 #[unsafe(export_name = "__wrap___rust_start_panic")]
 unsafe fn start_panic(payload: &mut dyn PanicPayload) -> u32 {
     hermit::flush_network();
@@ -49,6 +50,7 @@ unsafe fn start_panic(payload: &mut dyn PanicPayload) -> u32 {
 }
 
 /// What std's collections call when memory is short.
+// SAFETY: as `start_panic`.
 #[unsafe(export_name = "__wrap___rust_alloc_error_handler")]
 unsafe fn alloc_error(size: usize, align: usize) -> ! {
     out_of_memory(size, align)

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::tcp::reach;
+
 const PORT: u16 = 9000;
 
 /// First byte of a connection on which all that follows comes back.
@@ -62,13 +64,7 @@ pub fn measure(address: &str) {
 }
 
 fn connect(address: &str, kind: u8) -> TcpStream {
-    // Until this guest has an address, and the other one listens.
-    let mut stream = loop {
-        match TcpStream::connect(address) {
-            Ok(stream) => break stream,
-            Err(_) => thread::sleep(Duration::from_millis(20)),
-        }
-    };
+    let mut stream = reach(address);
     stream.set_nodelay(true).unwrap();
     stream.write_all(&[kind]).unwrap();
     stream

@@ -115,14 +115,19 @@ pub fn resolve(name: &str) {
     }
 }
 
-pub fn call(address: &str, word: &str) {
-    // Until this guest has an address, and the other one listens.
-    let mut stream = loop {
+/// Connects to another guest, as soon as this one has an address and the other one listens: of neither is there an
+/// event here.
+pub fn reach(address: &str) -> TcpStream {
+    loop {
         match TcpStream::connect(address) {
             Ok(stream) => break stream,
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
-    };
+    }
+}
+
+pub fn call(address: &str, word: &str) {
+    let mut stream = reach(address);
     stream.write_all(word.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();

@@ -10,6 +10,7 @@ use hermitage_network::store::StoreError;
 use hermitage_network::{NetworkName, Settings, Store, Subnet};
 use serde::Serialize;
 
+use super::instance;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::table::{Align, Table};
@@ -106,8 +107,7 @@ struct Inspected {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    let root =
-        launcher::environment::root().ok_or_else(|| Failure::Failed("`HOME` is not set".to_owned()))?;
+    let root = instance::root()?;
     let store = Store::new(&root);
     match &args.command {
         Command::Ls { json } => list(&store, *json, printer)?,

@@ -7,9 +7,10 @@ use launcher::log::Limits;
 use launcher::volume::{Facts, VolumeName, Volumes};
 use serde_json::{Value, json};
 
+use super::instance;
 use crate::failure::Failure;
 use crate::printer::Printer;
-use crate::table::{Align, Table};
+use crate::table::{Align, Table, mebibytes};
 
 /// Arguments of `volume`.
 #[derive(Debug, clap::Args)]
@@ -74,8 +75,7 @@ enum Command {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    let root =
-        launcher::environment::root().ok_or_else(|| Failure::Failed("`HOME` is not set".to_owned()))?;
+    let root = instance::root()?;
     let volumes = Volumes::new(&root);
     match &args.command {
         Command::Create { name, size } => {
@@ -140,8 +140,4 @@ fn table(list: &[Facts]) -> Table<5> {
         ]);
     }
     table
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }

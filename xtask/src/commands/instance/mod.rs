@@ -19,7 +19,9 @@ pub(crate) mod wait;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use launcher::machine::STOP_PATIENCE;
 use launcher::{Error, InstanceName, Instances};
 use serde::Serialize;
 use serde_json::json;
@@ -39,6 +41,20 @@ pub(crate) fn root() -> Result<PathBuf, Failure> {
 /// The user's instances.
 pub(crate) fn instances() -> Result<Instances, Failure> {
     Ok(Instances::below(&root()?)?)
+}
+
+/// The time that a guest is given to end.
+#[derive(Debug, clap::Args)]
+struct Patience {
+    /// How many seconds the guest has to end
+    #[arg(short, long, value_name = "SECONDS", default_value_t = STOP_PATIENCE.as_secs())]
+    time: u64,
+}
+
+impl Patience {
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.time)
+    }
 }
 
 /// Instances that a command is for.

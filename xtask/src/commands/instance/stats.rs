@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::instances;
 use crate::failure::Failure;
 use crate::printer::Printer;
-use crate::table::{Align, Table};
+use crate::table::{Align, Table, mebibytes};
 
 /// Time over which the use of CPUs is measured, and after which the table is printed anew.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -147,8 +147,4 @@ fn table(rows: &[Row]) -> Table<8> {
         ]);
     }
     table
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1}M", bytes as f64 / f64::from(1 << 20))
 }

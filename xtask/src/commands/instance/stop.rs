@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use launcher::exit::End;
-use launcher::machine::{STOP_PATIENCE, Stopped};
+use launcher::machine::Stopped;
 use launcher::{InstanceName, service};
 use serde::Serialize;
 
-use super::{Names, instances, unless_ended};
+use super::{Names, Patience, instances, unless_ended};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -25,13 +25,12 @@ pub(crate) struct Args {
     #[command(flatten)]
     names: Names,
 
-    /// How many seconds the guest has
-    #[arg(short, long, value_name = "SECONDS", default_value_t = STOP_PATIENCE.as_secs())]
-    time: u64,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    let patience = Duration::from_secs(args.time);
+    let patience = args.patience.time();
     args.names.each(printer, |name| stop(name, patience, printer))
 }
 

@@ -201,7 +201,7 @@ unsafe impl Hal for Kernel {
         }
         let pages = buffer.len().div_ceil(PAGE_SIZE);
         let Some((physical, copy)) = allocate(pages) else {
-            handle_alloc_error(Layout::for_value(&[0_u8; PAGE_SIZE]));
+            handle_alloc_error(layout(pages).unwrap_or(Layout::new::<u8>()));
         };
         if direction != BufferDirection::DeviceToDriver {
             // SAFETY: the caller's buffer is valid to be read, the copy is as long and our own.
