@@ -217,6 +217,9 @@ fn command_line() -> String {
     words.join(" ")
 }
 
+/// How the temporary name of what is being made goes on behind its final one.
+pub(crate) const PARTIAL: &str = ".partial";
+
 /// `path` with something behind its name.
 pub(crate) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -236,7 +239,7 @@ impl Staged {
     /// Starts anew: what an earlier run left is removed.
     pub(crate) fn new(target: &Path) -> Result<Self, CacheError> {
         let staged = Self {
-            partial: suffixed(target, ".partial"),
+            partial: suffixed(target, PARTIAL),
             target: target.to_owned(),
         };
         if let Some(folder) = target.parent() {
@@ -266,11 +269,16 @@ impl Staged {
 
     /// As [`Staged::publish`], for one file whose writer has put it on disk already.
     pub(crate) fn publish_file(self) -> Result<(), CacheError> {
-        fs::rename(&self.partial, &self.target).map_err(failed("write", &self.target))?;
-        let folder = self.target.parent().unwrap_or(Path::new("."));
-        File::open(folder)
+        let folder = self.target.parent().unwrap_or(Path::new(".")).to_owned();
+        self.publish_cache()?;
+        File::open(&folder)
             .and_then(|folder| folder.sync_all())
-            .map_err(failed("write", folder))
+            .map_err(failed("write", &folder))
+    }
+
+    /// As [`Staged::publish`], for one file that may be lost, or half of it, in a power cut.
+    pub(crate) fn publish_cache(self) -> Result<(), CacheError> {
+        fs::rename(&self.partial, &self.target).map_err(failed("write", &self.target))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::cache::{CacheError, Lock, Staged};
 use crate::event::{Event, Observer, Outcome, Stage};
 use crate::gather::{GatherError, gather, has_role};
 use crate::image::{Boot, DiskPlan, ImageError, LoaderArtifacts};
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::resolve::Resolution;
 use crate::update::{self, Known, Updated};
 
@@ -180,6 +180,7 @@ fn compose_on<D: BlockDevice>(
     let _lock = early_lock.map_or_else(lock, Ok)?;
     // An update, too, removes what a killed composition left.
     let staged = Staged::new(&path)?;
+    index::Writer::remove_partial(&path)?;
     let mut outcome = None;
     if let Mode::Update { checksum } = request.mode {
         let image = &path;
@@ -206,13 +207,14 @@ fn compose_on<D: BlockDevice>(
         None => {
             let plan = DiskPlan::new(tree, boot, size).map_err(in_image)?;
             let device = wrap(Qcow2::create(staged.path(), plan.size())?);
-            let (digest, base) = plan.write(&device, observer).map_err(in_image)?;
-            // Of a large tree, each is much memory.
-            drop((device, plan));
+            let mut index = index::Writer::new(&path)?;
+            let (digest, superblock) = plan
+                .write(&device, observer, &mut |placed| index.add(placed))
+                .map_err(in_image)?;
             Index::remove(&path)?;
             staged.publish_file()?;
-            let stats = update::trusted(tree, gathered).collect();
-            update::save(&Index { base, stats }, &path, observer);
+            let index = index.finish(&superblock, update::trusted(tree, gathered));
+            update::note(index, observer);
             (None, digest)
         }
     };

@@ -14,7 +14,8 @@ use hermitage_disk::boot_code;
 use hermitage_disk::device::Slice;
 use hermitage_disk::layout::{BOOT_CONFIG, LOADER, Partition, ROOT, SECTOR};
 use hermitage_disk::table::{self, BACKUP_SECTORS, BOOT_CODE};
-use hermitage_erofs::writer::{self, Base, Content, Item, ItemKind, Plan, WriteAt};
+use hermitage_erofs::format::Superblock;
+use hermitage_erofs::writer::{self, Content, Item, ItemKind, Placed, Plan, WriteAt};
 
 use crate::event::{Event, Observer, Stage, Unit};
 use crate::resolve::Resolution;
@@ -164,8 +165,8 @@ impl<'a> DiskPlan<'a> {
         self.size
     }
 
-    /// Writes everything to a device of [`DiskPlan::size`] bytes that reads as zeros, and makes it durable; the
-    /// digest of all that the disk holds, and what an update of the files starts from.
+    /// Writes everything to a device of [`DiskPlan::size`] bytes that reads as zeros, and makes it durable, and tells
+    /// `placed` where each node lies; the digest of all that the disk holds, and the superblock.
     ///
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the device fails.
@@ -173,7 +174,8 @@ impl<'a> DiskPlan<'a> {
         &self,
         device: &dyn BlockDevice,
         observer: &dyn Observer,
-    ) -> Result<(blake3::Hash, Base), ImageError> {
+        placed: &mut dyn FnMut(&Placed<'_>),
+    ) -> Result<(blake3::Hash, Superblock), ImageError> {
         let slice = |partition: &Partition| {
             let extent = table::place(partition, device.size())?;
             Slice::new(device, extent.start, extent.size)
@@ -182,14 +184,14 @@ impl<'a> DiskPlan<'a> {
         slice(&BOOT_CONFIG)?.write_at(0, &self.boot.boot_config)?;
         let root = Root(slice(&ROOT)?);
         let sources = Sources::new(self.tree, observer);
-        let files = writer::write(&self.files, VOLUME, &root, &sources)?;
+        let files = writer::write(&self.files, VOLUME, &root, &sources, placed)?;
 
         let digest = self.boot.digest(&files.digest, self.size);
         let mut identity = [0; 16];
         identity.copy_from_slice(&digest.as_bytes()[..16]);
         table::write(device, &self.boot.boot_code, identity)?;
         device.flush()?;
-        Ok((digest, files.base))
+        Ok((digest, files.superblock))
     }
 }
 

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use hermitage_disk::lock;
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::cache::{CacheError, Lock, failed, remove, suffixed};
+use crate::cache::{CacheError, Lock, PARTIAL, failed, remove, suffixed};
 use crate::event::Observer;
+use crate::index;
 use crate::manifest::PackageName;
 
 /// Why an image cannot be removed or renamed.
@@ -113,7 +114,7 @@ impl Held {
                 .map_err(io::Error::from)
                 .map_err(failed("rename", &self.path))?,
         }
-        let [old, new] = [&self.path, &path].map(|path| suffixed(path, ".index"));
+        let [old, new] = [&self.path, &path].map(|path| suffixed(path, index::SUFFIX));
         match fs::rename(&old, &new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("rename", &old)(error).into());
@@ -127,9 +128,11 @@ impl Held {
     }
 
     fn remove_beside(&self) -> Result<(), CacheError> {
-        [".index", ".partial"]
+        let index = suffixed(&self.path, index::SUFFIX);
+        [&self.path, &index]
             .iter()
-            .try_for_each(|suffix| remove(&suffixed(&self.path, suffix)))
+            .try_for_each(|path| remove(&suffixed(path, PARTIAL)))?;
+        remove(&index)
     }
 
     /// Removes the lock, and the image's own folder if nothing else is in it.

@@ -7,31 +7,40 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 8 | [`MAGIC`] |
-//! | 32 | BLAKE3 of the rest |
+//! | 32 | BLAKE3 of records, stats, superblock and length |
 //! | 128 | the superblock |
 //! | 8 | how many bytes of records follow |
 //! | | the records of [`Base`] |
 //! | 24 each | for each file in their order: its inode on the host; mtime and ctime, nanoseconds since 1970. All zero if it is not to be trusted |
+//!
+//! It is written while the image is, so that a tree of many files is not held in memory once more: start at
+//! [`Writer::new`].
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use hermitage_erofs::format::{CHECKSUM_SPAN, SUPERBLOCK_SIZE, Superblock};
-use hermitage_erofs::writer::Base;
+use hermitage_erofs::writer::{Base, Placed};
 
-use crate::cache::{CacheError, failed, remove, suffixed};
+use crate::cache::{CacheError, Staged, failed, remove, suffixed};
 use crate::tree::Stat;
 
 /// What an index starts with; its last digit is the version. 1: by `postcard`; 2: records of fixed fields;
-/// 3: times are one number.
-const MAGIC: &[u8; 8] = b"HMINDEX3";
+/// 3: times are one number; 4: the digest is of the parts in the order in which they are known.
+const MAGIC: &[u8; 8] = b"HMINDEX4";
 
 /// Bytes before the records.
 const HEADER: usize = 8 + blake3::OUT_LEN + SUPERBLOCK_SIZE + 8;
 
 /// Bytes of a file's stat.
 const STAT: usize = 24;
+
+/// Bytes that are hashed and written at a time.
+const BUFFER: usize = 64 << 10;
+
+/// How an index's name goes on behind its image's.
+pub(crate) const SUFFIX: &str = ".index";
 
 /// What is known of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +54,13 @@ pub(crate) struct Index {
 impl Index {
     /// The index of an image that has this superblock; `None` if it is missing, stale or damaged.
     pub(crate) fn load(image: &Path, superblock: &Superblock) -> Option<Self> {
-        let mut file = File::open(suffixed(image, ".index")).ok()?;
+        let mut file = File::open(suffixed(image, SUFFIX)).ok()?;
         let length = file.metadata().ok()?.len();
         let mut header = [0; HEADER];
         file.read_exact(&mut header).ok()?;
         let (magic, rest) = header.split_at(MAGIC.len());
-        let (digest, rest) = rest.split_at(blake3::OUT_LEN);
-        let (stored, records) = rest.split_at(SUPERBLOCK_SIZE);
+        let (digest, facts) = rest.split_at(blake3::OUT_LEN);
+        let (stored, records) = facts.split_at(SUPERBLOCK_SIZE);
         let mut span = [0; CHECKSUM_SPAN];
         span[..SUPERBLOCK_SIZE].copy_from_slice(stored);
         if magic != MAGIC || Superblock::decode(&span).ok()? != *superblock {
@@ -68,7 +77,7 @@ impl Index {
         };
         let (records, stats) = (take(records)?, take(stats)?);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(rest).update(&records).update(&stats);
+        hasher.update(&records).update(&stats).update(facts);
         if hasher.finalize().as_bytes() != digest {
             return None;
         }
@@ -78,37 +87,86 @@ impl Index {
         })
     }
 
-    /// Puts it beside its image.
-    pub(crate) fn save(&self, image: &Path) -> Result<(), CacheError> {
-        let path = &suffixed(image, ".index");
-        let records = self.base.records();
-        let mut stats = Vec::with_capacity(self.stats.len() * STAT);
-        for stat in &self.stats {
-            encode(stat.unwrap_or_default(), &mut stats);
-        }
-        let superblock = self.base.superblock.encode();
-        let length = (records.len() as u64).to_le_bytes();
-        let parts = [&superblock[..], &length, records, &stats];
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(part);
-        }
-        let digest = hasher.finalize();
-        let write = || {
-            let mut file = File::create(path)?;
-            file.write_all(&[MAGIC, &digest.as_bytes()[..]].concat())?;
-            parts.iter().try_for_each(|part| file.write_all(part))
-        };
-        write().map_err(|error: io::Error| {
-            // Half an index is none; what cannot be removed either is known by its digest.
-            let _ = fs::remove_file(path);
-            failed("write", path)(error)
+    /// Removes the index of an image that is about to change.
+    pub(crate) fn remove(image: &Path) -> Result<(), CacheError> {
+        remove(&suffixed(image, SUFFIX))
+    }
+}
+
+/// An index that is being written: it takes its image's place beside it when it is complete.
+pub(crate) struct Writer {
+    staged: Staged,
+    file: File,
+    hasher: blake3::Hasher,
+    /// Bytes of records.
+    length: u64,
+    /// What is neither hashed nor written yet.
+    buffer: Vec<u8>,
+    /// What went wrong on the way; the image does not depend on it.
+    result: io::Result<()>,
+}
+
+impl Writer {
+    /// Starts the index of an image. Whoever does holds the lock of the image.
+    pub(crate) fn new(image: &Path) -> Result<Self, CacheError> {
+        let staged = Staged::new(&suffixed(image, SUFFIX))?;
+        let mut file = File::create(staged.path()).map_err(failed("create", staged.path()))?;
+        // What begins with zeros is no index.
+        let result = file.write_all(&[0; HEADER]);
+        Ok(Self {
+            staged,
+            file,
+            hasher: blake3::Hasher::new(),
+            length: 0,
+            buffer: Vec::with_capacity(2 * BUFFER),
+            result,
         })
     }
 
-    /// Removes the index of an image that is about to change.
-    pub(crate) fn remove(image: &Path) -> Result<(), CacheError> {
-        remove(&suffixed(image, ".index"))
+    /// Removes what a killed composition left.
+    pub(crate) fn remove_partial(image: &Path) -> Result<(), CacheError> {
+        Staged::new(&suffixed(image, SUFFIX)).map(drop)
+    }
+
+    /// Takes the next node, in the order of paths.
+    pub(crate) fn add(&mut self, placed: &Placed<'_>) {
+        let before = self.buffer.len();
+        placed.encode(&mut self.buffer);
+        self.length += (self.buffer.len() - before) as u64;
+        self.put(BUFFER);
+    }
+
+    /// Completes it: `stats` are those of the files, in their order.
+    pub(crate) fn finish(
+        mut self,
+        superblock: &Superblock,
+        stats: impl Iterator<Item = Option<Stat>>,
+    ) -> Result<(), CacheError> {
+        for stat in stats {
+            encode(stat.unwrap_or_default(), &mut self.buffer);
+            self.put(BUFFER);
+        }
+        self.put(0);
+        let facts = [&superblock.encode()[..], &self.length.to_le_bytes()].concat();
+        let digest = self.hasher.update(&facts).finalize();
+        let header = [MAGIC, &digest.as_bytes()[..], &facts].concat();
+        self.result
+            .and_then(|()| self.file.rewind())
+            .and_then(|()| self.file.write_all(&header))
+            .map_err(failed("write", self.staged.path()))?;
+        self.staged.publish_cache()
+    }
+
+    /// Writes what is in the buffer if that is more than `limit` bytes.
+    fn put(&mut self, limit: usize) {
+        if self.buffer.len() <= limit {
+            return;
+        }
+        self.hasher.update(&self.buffer);
+        if self.result.is_ok() {
+            self.result = self.file.write_all(&self.buffer);
+        }
+        self.buffer.clear();
     }
 }
 

@@ -18,10 +18,11 @@ use hermitage_erofs::writer::{
     self, Base, Changes, Content as _, Durable, ItemKind, Obstacle, Update, WriteAt, compare_paths,
 };
 
+use crate::cache::CacheError;
 use crate::compose::ComposeError;
 use crate::event::{Event, Observer};
 use crate::image::{Boot, ImageError, Sources, VOLUME, items};
-use crate::index::Index;
+use crate::index::{self, Index};
 use crate::tree::{NodeKind, Stat, Tree};
 
 /// How old a file's last change must be, at the time when the tree was gathered, for its stat to be trusted later: two
@@ -115,8 +116,7 @@ pub(crate) fn update<D: BlockDevice>(
     // Of a large tree, they are much memory.
     index.stats = Vec::new();
     let file_system = |error: writer::Error| in_image(error.into());
-    let update = Update::new(&index.base, items(request.tree), &digests).map_err(file_system)?;
-    drop(digests);
+    let update = Update::new(&index.base, items(request.tree), digests).map_err(file_system)?;
     let Changes {
         changed,
         added,
@@ -132,9 +132,9 @@ pub(crate) fn update<D: BlockDevice>(
         let base = index.base;
         let digest = request.boot.digest(&update.digest(), disk_size);
         if !is_index_right {
-            drop(update);
-            let stats = stats().collect();
-            save(&Index { base, stats }, path, observer);
+            let mut index = index::Writer::new(path)?;
+            base.nodes().for_each(|placed| index.add(&placed));
+            note(index.finish(&base.superblock, stats()), observer);
         }
         return Ok(Outcome::Done(updated, digest));
     }
@@ -162,12 +162,13 @@ pub(crate) fn update<D: BlockDevice>(
     Index::remove(path)?;
     // Nobody asks for the old tree any more, and of a large one two would be much memory.
     drop(index);
+    let mut index = index::Writer::new(path)?;
+    let sources = Sources::new(request.tree, observer);
     let written = update
-        .write(VOLUME, &root, &Sources::new(request.tree, observer))
+        .write(VOLUME, &root, &sources, &mut |placed| index.add(placed))
         .map_err(file_system)?;
     updated.written = root.written.get();
-    let (base, stats) = (written.base, stats().collect());
-    save(&Index { base, stats }, path, observer);
+    note(index.finish(&written.superblock, stats()), observer);
     let digest = request.boot.digest(&written.digest, disk_size);
     Ok(Outcome::Done(updated, digest))
 }
@@ -185,10 +186,9 @@ fn know(image: &Image, path: &Path) -> Option<(Index, bool)> {
     Some((index, false))
 }
 
-/// Puts an index beside its image.
-pub(crate) fn save(index: &Index, image: &Path, observer: &dyn Observer) {
-    // The image is complete without it; the next update takes longer.
-    if let Err(error) = index.save(image) {
+/// Tells of an index that could not be written: the image is complete without it, and the next update takes longer.
+pub(crate) fn note(index: Result<(), CacheError>, observer: &dyn Observer) {
+    if let Err(error) = index {
         observer.event(&Event::Note(format!("the image has no index: {error}")));
     }
 }

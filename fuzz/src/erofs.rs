@@ -7,7 +7,7 @@ use std::io;
 
 use hermitage_erofs::format::{BLOCK, CHECKSUM_SPAN, Kind, MAX_NAME, SUPERBLOCK_OFFSET, Superblock};
 use hermitage_erofs::reader::{Error, FileSystem, Inode, ReadAt};
-use hermitage_erofs::writer::{self, Base, Content, Item, ItemKind, Plan, Update, WriteAt};
+use hermitage_erofs::writer::{self, Base, Content, Item, ItemKind, Placed, Plan, Update, WriteAt};
 
 /// Longer inputs only take longer.
 const MAX_INPUT: usize = 64 << 10;
@@ -113,7 +113,7 @@ pub(crate) fn check_base(input: &[u8]) {
     assert!(paths.is_sorted_by(|a, b| writer::compare_paths(a, b).is_lt()));
     let items: Vec<_> = base.nodes().map(|placed| placed.item).collect();
     let digests: Vec<_> = base.nodes().map(|placed| placed.digest).collect();
-    let same = Update::new(&base, items, &digests);
+    let same = Update::new(&base, items, digests);
     assert!(same.is_err() || same.is_ok_and(|update| update.changes().is_empty()));
     let item = Item {
         path: b"new",
@@ -124,7 +124,7 @@ pub(crate) fn check_base(input: &[u8]) {
         mtime: 0,
         mtime_nsec: 0,
     };
-    if let Ok(update) = Update::new(&base, vec![item], &[None]) {
+    if let Ok(update) = Update::new(&base, vec![item], vec![None]) {
         let _ = update.obstacle(1 << 20);
         let _: Result<_, Infallible> = Ok(update.digest());
     }
@@ -188,8 +188,11 @@ fn images() -> Vec<(Vec<u8>, Base)> {
         };
         let plan = Plan::new(items.iter().map(item)).ok()?;
         let memory = Memory(RefCell::default());
-        let written = writer::write(&plan, "seed", &memory, &sizes).ok()?;
-        Some((memory.0.into_inner(), written.base))
+        let mut records = Vec::new();
+        let placed = &mut |placed: &Placed<'_>| placed.encode(&mut records);
+        let written = writer::write(&plan, "seed", &memory, &sizes, placed).ok()?;
+        let base = Base::from_records(written.superblock, records)?;
+        Some((memory.0.into_inner(), base))
     };
     [small, all].iter().filter_map(image).collect()
 }

@@ -91,7 +91,7 @@ fn image() -> Vec<u8> {
     }
     let plan = Plan::new(items).unwrap();
     let memory = Memory(vec![].into());
-    let written = writer::write(&plan, "test", &memory, &Numbers(sizes)).unwrap();
+    let written = writer::write(&plan, "test", &memory, &Numbers(sizes), &mut |_| ()).unwrap();
     let mut bytes = memory.0.into_inner();
     bytes.resize(written.size() as usize, 0);
     bytes

@@ -10,7 +10,8 @@ use hermitage_erofs::debug;
 use hermitage_erofs::format::SUPERBLOCK_OFFSET;
 use hermitage_erofs::reader::{FileSystem, ReadAt};
 use hermitage_erofs::writer::{
-    self, Base, Changes, Content, Durable, Error, Item, ItemKind, Obstacle, Plan, Update, WriteAt, Written,
+    self, Base, Changes, Content, Durable, Error, Item, ItemKind, Obstacle, Placed, Plan, Update, WriteAt,
+    Written,
 };
 
 use extracted::{Extracted, extract};
@@ -102,6 +103,22 @@ enum Node {
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Tree(BTreeMap<String, (Node, u16, i64)>);
 
+/// What was written, and what the next update starts from.
+#[derive(Debug)]
+struct Done {
+    digest: blake3::Hash,
+    base: Base,
+}
+
+impl Done {
+    fn of(write: impl FnOnce(&mut dyn FnMut(&Placed<'_>)) -> Result<Written, Error>) -> Result<Self, Error> {
+        let mut records = Vec::new();
+        let Written { digest, superblock } = write(&mut |placed| placed.encode(&mut records))?;
+        let base = Base::from_records(superblock, records).unwrap();
+        Ok(Self { digest, base })
+    }
+}
+
 impl Tree {
     fn items(&self) -> Vec<Item<'_>> {
         let item = |(path, value)| {
@@ -131,14 +148,20 @@ impl Tree {
         self.0.values().map(digest).collect()
     }
 
-    fn write(&self) -> (Disk, Written) {
+    fn write(&self) -> (Disk, Done) {
         let disk = Disk::new();
-        let written = writer::write(&Plan::new(self.items()).unwrap(), "test", &disk, &Source(self)).unwrap();
-        (disk, written)
+        let plan = Plan::new(self.items()).unwrap();
+        let done = Done::of(|placed| writer::write(&plan, "test", &disk, &Source(self), placed)).unwrap();
+        (disk, done)
     }
 
-    fn update(&self, base: &Base) -> Update<'_> {
-        Update::new(base, self.items(), &self.digests()).unwrap()
+    fn plan_update(&self, base: &Base) -> Update<'_> {
+        Update::new(base, self.items(), self.digests()).unwrap()
+    }
+
+    fn update(&self, base: &Base, disk: &Disk) -> Result<Done, Error> {
+        let update = self.plan_update(base);
+        Done::of(|placed| update.write("test", disk, &Source(self), placed))
     }
 
     fn expected(&self) -> Extracted {
@@ -278,7 +301,7 @@ fn random_changes_give_the_tree_that_a_fresh_file_system_has() {
             let old = tree.clone();
             (0..=random.below(12)).for_each(|_| tree.mutate(random));
             assert_eq!(Base::read(&FileSystem::open(&disk).unwrap()).unwrap(), base);
-            let update = tree.update(&base);
+            let update = tree.plan_update(&base);
             assert_eq!(update.changes(), tree.changes(&old));
             if update.changes().is_empty() {
                 continue;
@@ -288,7 +311,7 @@ fn random_changes_give_the_tree_that_a_fresh_file_system_has() {
                 (disk, base) = (fresh, written.base);
                 continue;
             }
-            let written = update.write("test", &disk, &Source(&tree)).unwrap();
+            let written = tree.update(&base, &disk).unwrap();
             let fresh = tree.write();
             assert_eq!(disk.dump(), fresh.0.dump(), "seed {seed}, round {round}");
             assert_eq!(written.digest, fresh.1.digest);
@@ -315,7 +338,7 @@ fn a_stop_before_any_write_or_barrier_leaves_the_old_tree() {
             (0..20).for_each(|_| tree.mutate(random));
             let whole = disk.clone();
             whole.log.borrow_mut().clear();
-            let after = tree.update(&base).write("test", &whole, &Source(&tree)).unwrap();
+            let after = tree.update(&base, &whole).unwrap();
             let log = whole.log.borrow().clone();
             // The one sector is written last, between two barriers.
             let commit = Step::Write(SUPERBLOCK_OFFSET, 128);
@@ -329,10 +352,7 @@ fn a_stop_before_any_write_or_barrier_leaves_the_old_tree() {
             for stop in 0..log.len() - 1 {
                 let stopped = disk.clone();
                 stopped.left.set(stop);
-                let error = tree
-                    .update(&base)
-                    .write("test", &stopped, &Source(&tree))
-                    .unwrap_err();
+                let error = tree.update(&base, &stopped).unwrap_err();
                 assert!(matches!(error, Error::Write(_)), "{error}");
                 assert_eq!(stopped.dump(), old, "after {stop} operations");
                 assert_eq!(Base::read(&FileSystem::open(&stopped).unwrap()).unwrap(), base);
@@ -347,7 +367,7 @@ fn a_stop_before_any_write_or_barrier_leaves_the_old_tree() {
 fn nothing_to_do_writes_nothing() {
     let tree = random_tree(&mut Random::new(1), 300);
     let (_, written) = tree.write();
-    assert!(tree.update(&written.base).changes().is_empty());
+    assert!(tree.plan_update(&written.base).changes().is_empty());
 }
 
 #[test]
@@ -362,9 +382,7 @@ fn one_change_among_many_files_writes_little() {
     let (disk, written) = tree.write();
     tree.0.get_mut("file-0777").unwrap().0 = Node::File(b"changed".to_vec());
     disk.log.borrow_mut().clear();
-    tree.update(&written.base)
-        .write("test", &disk, &Source(&tree))
-        .unwrap();
+    tree.update(&written.base, &disk).unwrap();
     let bytes: usize = disk
         .log
         .borrow()
@@ -389,15 +407,17 @@ fn a_file_that_changes_meanwhile_is_named_and_the_old_tree_stays() {
     let (disk, written) = tree.write();
     let old = disk.dump();
     tree.0.insert("new".into(), (Node::File(vec![1; 9000]), 0o644, 0));
-    let update = || tree.update(&written.base);
+    let update = || tree.plan_update(&written.base);
     for content in [vec![2; 9000], vec![1; 8999], vec![1; 9001]] {
         let mut other = tree.clone();
         other.0.insert("new".into(), (Node::File(content), 0o644, 0));
-        let error = update().write("test", &disk, &Source(&other)).unwrap_err();
+        let error = update()
+            .write("test", &disk, &Source(&other), &mut |_| ())
+            .unwrap_err();
         assert_eq!(error.to_string(), "the file for `/new` changed while it was read");
         assert_eq!(disk.dump(), old);
     }
-    update().write("test", &disk, &Source(&tree)).unwrap();
+    tree.update(&written.base, &disk).unwrap();
     tree.is_in(&disk);
 }
 
@@ -414,10 +434,13 @@ fn holes_and_lack_of_room_are_said_before_anything_is_written() {
     tree.0
         .insert("new".into(), (Node::File(vec![7; 100_000]), 0o644, 0));
     let size = u64::from(base.superblock.blocks) * 4096;
-    assert_eq!(tree.update(&base).obstacle(size), Some(Obstacle::Room));
-    assert_eq!(tree.update(&base).obstacle(SIZE as u64), None);
+    assert_eq!(tree.plan_update(&base).obstacle(size), Some(Obstacle::Room));
+    assert_eq!(tree.plan_update(&base).obstacle(SIZE as u64), None);
     (0..400).for_each(|n| _ = tree.0.remove(&format!("{n:03}")));
-    assert_eq!(tree.update(&base).obstacle(SIZE as u64), Some(Obstacle::Holes));
+    assert_eq!(
+        tree.plan_update(&base).obstacle(SIZE as u64),
+        Some(Obstacle::Holes)
+    );
 }
 
 #[test]
@@ -427,6 +450,6 @@ fn a_base_that_cannot_be_true_is_refused() {
     tree.0.insert("new".into(), (Node::Directory, 0o755, 0));
     let mut outside = base.clone();
     outside.superblock.blocks = 3;
-    let error = Update::new(&outside, tree.items(), &tree.digests()).unwrap_err();
+    let error = Update::new(&outside, tree.items(), tree.digests()).unwrap_err();
     assert!(matches!(error, Error::Base), "{error}");
 }

@@ -78,7 +78,7 @@ impl Tree {
         let plan = Plan::new(self.items.clone()).unwrap();
         let image = Image(File::create_new(path).unwrap());
         image.0.set_len(plan.size()).unwrap();
-        let written = writer::write(&plan, "test", &image, self).unwrap();
+        let written = writer::write(&plan, "test", &image, self, &mut |_| ()).unwrap();
         image.0.set_len(written.size()).unwrap();
         written
     }
@@ -297,7 +297,7 @@ fn a_file_that_changes_size_meanwhile_is_named() {
             tree.contents[1].resize(size.checked_add_signed(change).unwrap(), 0);
             let plan = Plan::new(tree.items.clone()).unwrap();
             let image = Image(tempfile::tempfile().unwrap());
-            let error = writer::write(&plan, "test", &image, &tree).unwrap_err();
+            let error = writer::write(&plan, "test", &image, &tree, &mut |_| ()).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "the file for `/grows` changed while it was read"
@@ -331,7 +331,7 @@ fn the_first_file_that_cannot_be_read_is_named_and_no_thread_waits_for_ever() {
     for first in [1, 2, 3, 30, 79] {
         let image = Image(tempfile::tempfile().unwrap());
         let content = Broken(tree.clone(), first);
-        let error = writer::write(&plan, "test", &image, &content).unwrap_err();
+        let error = writer::write(&plan, "test", &image, &content, &mut |_| ()).unwrap_err();
         let path = String::from_utf8_lossy(tree.items[first].path);
         assert_eq!(error.to_string(), format!("cannot read the file for `/{path}`"));
     }
@@ -357,11 +357,11 @@ fn a_device_that_fails_at_any_write_ends_the_readers_too() {
     }
     let plan = Plan::new(tree.items.clone()).unwrap();
     let whole = Full(usize::MAX.into());
-    writer::write(&plan, "test", &whole, &tree).unwrap();
+    writer::write(&plan, "test", &whole, &tree, &mut |_| ()).unwrap();
     let writes = usize::MAX - whole.0.get();
     assert!(writes > 30, "only {writes} writes: the test proves little");
     for stop in 0..writes {
-        let error = writer::write(&plan, "test", &Full(stop.into()), &tree).unwrap_err();
+        let error = writer::write(&plan, "test", &Full(stop.into()), &tree, &mut |_| ()).unwrap_err();
         assert!(matches!(error, writer::Error::Write(_)), "{error}");
     }
 }

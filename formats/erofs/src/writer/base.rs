@@ -23,9 +23,6 @@ use crate::digest::digest;
 use crate::format::{BLOCK, Damage, Kind, SLOT, Superblock};
 use crate::reader::{Error, FileSystem, ReadAt};
 
-/// Bytes of a record before its path.
-const FIXED: usize = 49;
-
 /// A tree, and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
@@ -51,13 +48,14 @@ pub struct Placed<'a> {
 }
 
 impl<'a> Placed<'a> {
-    pub(super) fn new(node: &Node<'a>, start_block: u32, digest: Option<blake3::Hash>) -> Self {
+    pub(super) fn new(node: &Node<'a>, start_block: u64, digest: Option<blake3::Hash>) -> Self {
+        // A tree of more blocks than 32 bits count was refused.
+        let blocks = node.blocks() as u32;
         Self {
             item: node.item,
             nid: node.nid(),
-            start_block,
-            // A file of more blocks than a file system can have was refused.
-            blocks: node.blocks() as u32,
+            start_block: if blocks == 0 { 0 } else { start_block as u32 },
+            blocks,
             digest,
         }
     }
@@ -70,17 +68,8 @@ impl<'a> Placed<'a> {
         }
     }
 
-    /// Bytes of its record.
-    fn length(&self) -> usize {
-        let rest = match self.item.kind {
-            ItemKind::File(_) => blake3::OUT_LEN,
-            ItemKind::Directory => 0,
-            ItemKind::Symlink(target) => target.len(),
-        };
-        FIXED + self.item.path.len() + rest
-    }
-
-    fn encode(&self, records: &mut Vec<u8>) {
+    /// Appends its record.
+    pub fn encode(&self, records: &mut Vec<u8>) {
         let item = &self.item;
         let (kind, size, rest): (_, _, &[u8]) = match &item.kind {
             ItemKind::File(size) => {
@@ -161,14 +150,8 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 impl Base {
-    /// A tree whose nodes are given in the order of paths, the root first.
-    pub(super) fn new<'a>(superblock: Superblock, nodes: impl Iterator<Item = Placed<'a>> + Clone) -> Self {
-        let mut records = Vec::with_capacity(nodes.clone().map(|placed| placed.length()).sum());
-        nodes.for_each(|placed| placed.encode(&mut records));
-        Self { superblock, records }
-    }
-
-    /// Takes what [`Base::records`] gave; `None` if that is not what it is.
+    /// Takes the records of all nodes ([`Placed::encode`]) in the order of paths, the root first; `None` if that is not
+    /// what they are.
     #[must_use]
     pub fn from_records(superblock: Superblock, records: Vec<u8>) -> Option<Self> {
         let mut rest = records.as_slice();
@@ -186,7 +169,7 @@ impl Base {
         Some(Self { superblock, records })
     }
 
-    /// The tree as bytes, which are the same for equal trees.
+    /// What [`Base::from_records`] took.
     #[must_use]
     pub fn records(&self) -> &[u8] {
         &self.records

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 
 use super::ahead::{Ahead, Batch, Loaded, is_large};
-use super::base::{Base, Placed};
+use super::base::Placed;
 use super::output::{Records, Run};
-use super::plan::{Node, Nodes, Plan};
+use super::plan::{Nodes, Plan};
 use super::tree_digest::TreeDigest;
 use super::{Error, ItemKind, WriteAt};
 use crate::format::{BLOCK, INODE_SIZE, Kind, SUPERBLOCK_OFFSET, Superblock};
@@ -28,55 +28,53 @@ pub trait Content: Sync {
 pub struct Written {
     /// A digest of all paths, attributes and content; equal trees have equal digests.
     pub digest: blake3::Hash,
-    /// What an update starts from. The superblock's uuid is the start of `digest`.
-    pub base: Base,
+    /// What makes this the tree; its uuid is the start of `digest`.
+    pub superblock: Superblock,
 }
 
 impl Written {
     /// Bytes of the file system.
     #[must_use]
     pub fn size(&self) -> u64 {
-        u64::from(self.base.superblock.blocks) * BLOCK as u64
+        u64::from(self.superblock.blocks) * BLOCK as u64
     }
 }
 
-/// Writes a file system. The caller makes it durable.
+/// Writes a file system, and tells `placed` where each node lies, in the order of paths, the root first: what an update
+/// starts from ([`super::Base`]). The caller makes it durable.
 ///
 /// # Errors
 /// A file cannot be read or changes meanwhile, or the device fails.
-pub fn write<W, C>(plan: &Plan<'_>, volume_name: &str, device: &W, content: &C) -> Result<Written, Error>
+pub fn write<W, C>(
+    plan: &Plan<'_>,
+    volume_name: &str,
+    device: &W,
+    content: &C,
+    placed: &mut dyn FnMut(&Placed<'_>),
+) -> Result<Written, Error>
 where
     W: WriteAt,
     C: Content,
 {
-    let count = plan.nodes.all.len();
     let mut writer = Writer {
         nodes: &plan.nodes,
         device,
         next: plan.data_block,
         records: Records::new(device),
-        starts: vec![0; count],
-        digests: vec![None; count],
         shared: HashMap::new(),
+        digest: TreeDigest::default(),
+        placed,
     };
     writer.directories().map_err(Error::Write)?;
     std::thread::scope(|scope| writer.content(Ahead::start(scope, plan, content)))?;
     writer.records.finish().map_err(Error::Write)?;
-    // Of many files, it is much memory.
-    drop(std::mem::take(&mut writer.shared));
-
-    let digest = tree_digest(&plan.nodes.all, &writer.digests);
+    let digest = writer.digest.finish();
     // The plan has checked that 32 bits are enough.
     let superblock = superblock(&plan.nodes, digest, volume_name, writer.next as u32);
     device
         .write_at(SUPERBLOCK_OFFSET, &superblock.encode())
         .map_err(Error::Write)?;
-    let nodes = plan.nodes.all.iter().zip(&writer.starts).zip(&writer.digests);
-    let nodes = nodes.map(|((node, start), digest)| Placed::new(node, *start, *digest));
-    Ok(Written {
-        digest,
-        base: Base::new(superblock, nodes),
-    })
+    Ok(Written { digest, superblock })
 }
 
 /// The superblock of a tree.
@@ -102,26 +100,17 @@ pub(super) fn superblock(
     }
 }
 
-/// The digest of a tree, from the digests of its files.
-pub(super) fn tree_digest(nodes: &[Node<'_>], digests: &[Option<blake3::Hash>]) -> blake3::Hash {
-    let mut digest = TreeDigest::default();
-    for (node, content) in nodes.iter().zip(digests) {
-        digest.add(&node.item, *content);
-    }
-    digest.finish()
-}
-
 struct Writer<'a, W> {
     nodes: &'a Nodes<'a>,
     device: &'a W,
     /// The block behind all content that was written.
     next: u64,
     records: Records<'a, W>,
-    /// The first block of each node's content.
-    starts: Vec<u32>,
-    digests: Vec<Option<blake3::Hash>>,
     /// The first block of content that other files may share.
     shared: HashMap<(blake3::Hash, u64), u64>,
+    /// Of what was stored so far.
+    digest: TreeDigest,
+    placed: &'a mut dyn FnMut(&Placed<'_>),
 }
 
 impl<W: WriteAt> Writer<'_, W> {
@@ -156,7 +145,7 @@ impl<W: WriteAt> Writer<'_, W> {
         for index in 0..self.nodes.all.len() {
             let node = &self.nodes.all[index];
             match node.item.kind {
-                ItemKind::Directory => {}
+                ItemKind::Directory => self.stored(index, node.start_block, None),
                 ItemKind::Symlink(target) => {
                     // Where its blocks go depends on what comes before them.
                     if let Some(batch) = batch.as_mut().filter(|_| node.blocks() > 0) {
@@ -219,6 +208,7 @@ impl<W: WriteAt> Writer<'_, W> {
         let mut blocks = blocks.to_vec();
         blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
         self.append(&blocks)?;
+        self.stored(index, start, None);
         self.record(index, start, tail)
     }
 
@@ -247,7 +237,7 @@ impl<W: WriteAt> Writer<'_, W> {
         };
         let tail = batch.tail..batch.tail + node.tail();
         batch.tail = tail.end;
-        self.digests[index] = Some(digest);
+        self.stored(index, start, Some(digest));
         self.record(index, start, &batch.files.tails[tail])
             .map_err(Error::Write)
     }
@@ -282,7 +272,7 @@ impl<W: WriteAt> Writer<'_, W> {
         if node.maybe_shared {
             self.shared.insert((digest, node.size), start);
         }
-        self.digests[index] = Some(digest);
+        self.stored(index, start, Some(digest));
         self.record(index, start, &tail).map_err(Error::Write)
     }
 
@@ -295,11 +285,17 @@ impl<W: WriteAt> Writer<'_, W> {
         self.append(&last)
     }
 
+    /// What is next in the order of paths has its place.
+    fn stored(&mut self, index: usize, start_block: u64, digest: Option<blake3::Hash>) {
+        let node = &self.nodes.all[index];
+        self.digest.add(&node.item, digest);
+        (self.placed)(&Placed::new(node, start_block, digest));
+    }
+
     /// Puts an inode and its tail.
     fn record(&mut self, index: usize, start_block: u64, tail: &[u8]) -> io::Result<()> {
         let node = &self.nodes.all[index];
         let inode = self.nodes.inode(index, start_block);
-        self.starts[index] = inode.start_block;
         self.records.put(node.address, &inode.encode())?;
         if tail.is_empty() {
             return Ok(());

@@ -11,10 +11,11 @@ use std::io::{self, Read as _};
 use super::ahead::read_error;
 use super::base::{Base, Placed};
 use super::blocks::{Free, Scattered};
-use super::content::{Content, Written, superblock, tree_digest};
+use super::content::{Content, Written, superblock};
 use super::output::{CHUNK, Run};
 use super::pack::Packer;
 use super::plan::{Node, Nodes, ROOT_BLOCK};
+use super::tree_digest::TreeDigest;
 use super::{Error, Item, ItemKind, WriteAt, compare_paths, shown};
 use crate::format::{BLOCK, INODE_SIZE, Kind, SLOT, SUPERBLOCK_OFFSET};
 
@@ -61,11 +62,21 @@ pub enum Obstacle {
     Room,
 }
 
+/// The digests of files, by the index of their items.
+#[derive(Debug)]
+struct Digests(Vec<Option<blake3::Hash>>);
+
+impl Digests {
+    fn of(&self, node: &Node<'_>) -> Option<blake3::Hash> {
+        self.0.get(node.source? as usize).copied().flatten()
+    }
+}
+
 /// An update that is ready to be written.
 #[derive(Debug)]
 pub struct Update<'a> {
     nodes: Nodes<'a>,
-    digests: Vec<Option<blake3::Hash>>,
+    digests: Digests,
     /// Whether a node's inode is to be written.
     moved: Vec<bool>,
     /// Whether a file's blocks are to be written.
@@ -83,15 +94,13 @@ impl<'a> Update<'a> {
     pub fn new(
         base: &Base,
         items: impl IntoIterator<Item = Item<'a>>,
-        digests: &[Option<blake3::Hash>],
+        digests: Vec<Option<blake3::Hash>>,
     ) -> Result<Self, Error> {
         let nodes = Nodes::new(items)?;
-        let digest = |node: &Node<'_>| digests.get(node.source? as usize).copied().flatten();
-        let digests = nodes.all.iter().map(digest).collect();
         let count = nodes.all.len();
         let mut update = Self {
             nodes,
-            digests,
+            digests: Digests(digests),
             moved: vec![true; count],
             stored: vec![false; count],
             blocks: 0,
@@ -115,7 +124,11 @@ impl<'a> Update<'a> {
     /// The digest of the new tree.
     #[must_use]
     pub fn digest(&self) -> blake3::Hash {
-        tree_digest(&self.nodes.all, &self.digests)
+        let mut digest = TreeDigest::default();
+        for node in &self.nodes.all {
+            digest.add(&node.item, self.digests.of(node));
+        }
+        digest.finish()
     }
 
     /// Why a device of `size` bytes should rather be written from nothing.
@@ -146,7 +159,7 @@ impl<'a> Update<'a> {
                 changes.added += 1;
                 continue;
             };
-            if placed.item != node.item || placed.digest != self.digests[index] {
+            if placed.item != node.item || placed.digest != self.digests.of(node) {
                 changes.changed += 1;
             } else if node.kind() != Kind::Directory {
                 self.moved[index] = false;
@@ -161,11 +174,12 @@ impl<'a> Update<'a> {
     fn place(&mut self, base: &Base) -> Result<(), Error> {
         let mut free = Free::new(base)?;
         // Content that is to be stored: where the old tree has it, or another file of the new one.
-        let content = |node: &Node<'_>, digest: &Option<blake3::Hash>| Some(((*digest)?, node.size));
+        let digests = &self.digests;
+        let content = |node: &Node<'_>| Some((digests.of(node)?, node.size));
         let mut known: HashMap<_, Option<u64>> = HashMap::new();
         for (index, node) in self.nodes.all.iter().enumerate() {
             if self.moved[index] && node.blocks() > 0 {
-                known.extend(content(node, &self.digests[index]).map(|same| (same, None)));
+                known.extend(content(node).map(|same| (same, None)));
             }
         }
         for placed in base.nodes().filter(|placed| placed.blocks > 0) {
@@ -177,7 +191,7 @@ impl<'a> Update<'a> {
             if !self.moved[index] || node.blocks() == 0 {
                 continue;
             }
-            let same = content(node, &self.digests[index]);
+            let same = content(node);
             if let Some(start) = same.and_then(|same| *known.get(&same)?) {
                 node.start_block = start;
                 continue;
@@ -224,12 +238,19 @@ impl<'a> Update<'a> {
         blocks + inodes.div_ceil(BLOCK as u64)
     }
 
-    /// Writes it: all that changed, a barrier, the superblock, a barrier.
+    /// Writes it: all that changed, a barrier, the superblock, a barrier; and tells `placed` where each node lies, as
+    /// [`super::write()`] does.
     ///
     /// # Errors
     /// A file cannot be read or changes meanwhile, or the device fails. The old tree is the tree then, unless it is
     /// the last barrier that fails.
-    pub fn write<W, C>(self, volume_name: &str, device: &W, sources: &C) -> Result<Written, Error>
+    pub fn write<W, C>(
+        self,
+        volume_name: &str,
+        device: &W,
+        sources: &C,
+        placed: &mut dyn FnMut(&Placed<'_>),
+    ) -> Result<Written, Error>
     where
         W: Durable,
         C: Content,
@@ -255,12 +276,10 @@ impl<'a> Update<'a> {
         let superblock = superblock(&self.nodes, digest, volume_name, self.blocks as u32);
         let commit = device.write_at(SUPERBLOCK_OFFSET, &superblock.encode());
         commit.and_then(|()| device.flush()).map_err(Error::Write)?;
-        let nodes = self.nodes.all.iter().zip(&self.digests);
-        let nodes = nodes.map(|(node, digest)| Placed::new(node, start_block(node), *digest));
-        Ok(Written {
-            digest,
-            base: Base::new(superblock, nodes),
-        })
+        for node in &self.nodes.all {
+            placed(&Placed::new(node, node.start_block, self.digests.of(node)));
+        }
+        Ok(Written { digest, superblock })
     }
 
     /// Writes a node's blocks where that is needed; its tail.
@@ -324,7 +343,7 @@ impl<'a> Update<'a> {
                 run.extend(blocks).map_err(Error::Write)?;
             }
         }
-        if self.digests[index] != Some(hasher.finalize()) {
+        if self.digests.of(node) != Some(hasher.finalize()) {
             return Err(changed());
         }
         if stored {
@@ -348,14 +367,5 @@ impl<'a> Update<'a> {
             return device.write_at(node.address, &inode);
         }
         records.put(node.address, &[&inode, tail].concat())
-    }
-}
-
-/// As it is in the inode: 0 if there are no blocks.
-fn start_block(node: &Node<'_>) -> u32 {
-    if node.blocks() == 0 {
-        0
-    } else {
-        node.start_block as u32
     }
 }
