@@ -187,7 +187,7 @@ impl CommandLine {
                 format,
                 read_only,
             } = volume;
-            let id = format!("volume{at}");
+            let id = volume_id(at);
             self.drive(&id, file.display(), *format, *read_only);
             self.disk(spec, &id, |disk| disk.with("serial", label));
         }
@@ -250,6 +250,11 @@ impl CommandLine {
             }
         });
     }
+}
+
+/// QEMU's name for the drive of the volume at this place.
+pub(crate) fn volume_id(at: usize) -> String {
+    format!("volume{at}")
 }
 
 /// QEMU's own network. Forwards lead to the first address that its DHCP leases.

@@ -21,7 +21,7 @@ use crate::network::host::{HostNetwork, NoVhost};
 use crate::network::{Link, TapSource, lan, tap};
 use crate::qemu::Qemu;
 use crate::spec::{Entry, Host, MachineSpec, RunRequest, own_config};
-use crate::volume::{self, VolumeError, Volumes};
+use crate::volume::{self, Guard, Volumes};
 
 /// A machine that can be started.
 #[derive(Debug)]
@@ -79,18 +79,14 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
     })
 }
 
-/// The volumes of a request. One that another guest may write is nobody else's; QEMU's own lock would say so in its
-/// words, and name nobody.
+/// The volumes of a request. One that a guest may write is nobody else's; QEMU's own lock would say so in its words, and
+/// name nobody.
 fn find_volumes(request: &RunRequest) -> Result<Vec<volume::Disk>, Error> {
     let root = environment::root();
     let disks = volume::find(&request.volumes, root.as_deref())?;
-    let Some(volumes) = root.as_deref().map(Volumes::new) else {
-        return Ok(disks);
-    };
-    for disk in disks.iter().filter(|disk| !disk.read_only) {
-        if let Some(holder) = volumes.holder(&disk.file, Some(&request.name)) {
-            let label = disk.label.clone();
-            return Err(VolumeError::InUse { label, holder }.into());
+    if let Some(volumes) = root.as_deref().map(Volumes::new) {
+        for disk in &disks {
+            volumes.check_free(disk, &request.name)?;
         }
     }
     Ok(disks)
@@ -157,8 +153,12 @@ impl Launch {
         };
         let mut instance = Instances::below(root)?.create(&self, options)?;
         let outputs = Outputs::new(instance.folder(), options.log, Box::new(console));
-        match self.boot(&instance, outputs) {
-            Ok(machine) => {
+        let booted = self.hold_volumes(&instance).and_then(|volumes| {
+            let machine = self.boot(&instance, outputs)?;
+            Ok((machine, volumes))
+        });
+        match booted {
+            Ok((machine, _volumes)) => {
                 // For those who look; the machine runs without it.
                 let _ = instance.change(|state| state.start(machine.process(), machine.spec()));
                 Ok(machine.owning(instance))
@@ -169,6 +169,20 @@ impl Launch {
                 Err(error)
             }
         }
+    }
+
+    /// Looks once more whether the volumes are free, and keeps everybody from changing that until the guard is dropped:
+    /// when the machine runs, and the instance says so.
+    pub(crate) fn hold_volumes(&self, instance: &Instance) -> Result<Option<Guard>, Error> {
+        let wanted = &self.request.volumes;
+        let guard = Volumes::new(instance.root()).lock_for_start(wanted)?;
+        if guard.is_some() {
+            find_volumes(&RunRequest {
+                name: instance.name().clone(),
+                ..self.request.clone()
+            })?;
+        }
+        Ok(guard)
     }
 
     /// Starts the machine of an instance.

@@ -55,4 +55,5 @@ pub use launch::{Launch, plan};
 pub use machine::Machine;
 pub use network::Network;
 pub use spec::{Entry, Firmware, MachineSpec, MachineType, RunRequest};
+pub use supervisor::Refusal;
 pub use units::{Cpus, InstanceName, MacAddress, Memory, Variable};

@@ -30,7 +30,7 @@ use crate::machine::{Machine, Stopped};
 use crate::process::ProcessId;
 use crate::service::Service;
 use crate::spec::MachineSpec;
-use crate::supervisor::News;
+use crate::supervisor::{News, Refusal};
 
 /// How often the disk is looked at that was full.
 const ROOM_PERIOD: Duration = Duration::from_secs(1);
@@ -126,6 +126,7 @@ fn boot(
 ) -> Result<(Arc<Machine>, crate::service::Listener), Error> {
     // Before QEMU: an instance that is seen to run can be talked to.
     let service = Service::listen(instance.folder())?;
+    let _volumes = launch.hold_volumes(instance)?;
     let machine = launch.boot(instance, Arc::clone(&control.outputs))?;
     let supervisor = ProcessId::own().ok();
     let started = instance.change(|state| {
@@ -221,13 +222,17 @@ fn start_again(
         }
         let begin = Instant::now();
         let outputs = Arc::clone(&control.outputs);
-        let started = instance.plan().and_then(|launch| launch.boot(instance, outputs));
+        let started = instance.plan().and_then(|launch| {
+            let volumes = launch.hold_volumes(instance)?;
+            Ok((launch.boot(instance, outputs)?, volumes))
+        });
         match started {
-            Ok(machine) => {
+            Ok((machine, volumes)) => {
                 let _ = instance.change(|state| {
                     state.restarts = state.restarts.saturating_add(1);
                     state.start(machine.process(), machine.spec());
                 });
+                drop(volumes);
                 let machine = Arc::new(machine);
                 // One who wants it to end meanwhile has found no machine to stop.
                 let asked = {
@@ -320,6 +325,16 @@ impl Control {
             machine.kill();
         }
         self.wait()
+    }
+
+    /// Does something with the machine, if there is one at the moment.
+    pub(crate) fn with_machine(
+        &self,
+        act: impl FnOnce(&Machine) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let machine = self.status().machine.clone();
+        let machine = machine.ok_or_else(|| Refusal::certain("it has no machine at the moment"))?;
+        act(&machine)
     }
 
     pub(crate) fn wait(&self) -> GuestExit {

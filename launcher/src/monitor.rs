@@ -1,4 +1,4 @@
-//! QEMU's machine protocol (QMP), as much of it as we need: three commands, a few events.
+//! QEMU's machine protocol (QMP), as much of it as we need: a few commands, a few events.
 //!
 //! The types of the whole protocol (crate `qapi-qmp`) would cost 20 s of build for these.
 
@@ -19,7 +19,7 @@ pub(crate) enum Shutdown {
 }
 
 /// What QEMU says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Its first words: which version it is.
     Greeting(Version),
@@ -32,6 +32,8 @@ pub(crate) enum Event {
     DiskFull,
     /// The machine was shut down.
     Shutdown(Shutdown),
+    /// What became of a command that was given a number; its words, if it failed.
+    Done(u64, Result<(), String>),
 }
 
 /// Our end of the monitor's socket.
@@ -71,9 +73,18 @@ impl Monitor {
         self.execute("quit")
     }
 
+    /// Gives a command a number, under which QEMU tells what became of it.
+    pub(crate) fn ask(&self, number: u64, command: &str, arguments: &Value) -> io::Result<()> {
+        self.send(&json!({ "execute": command, "arguments": arguments, "id": number }))
+    }
+
     fn execute(&self, command: &str) -> io::Result<()> {
-        let line = json!({ "execute": command }).to_string() + "\n";
-        (&self.stream).write_all(line.as_bytes())
+        self.send(&json!({ "execute": command }))
+    }
+
+    fn send(&self, message: &Value) -> io::Result<()> {
+        // In one piece: others may write, too.
+        (&self.stream).write_all((message.to_string() + "\n").as_bytes())
     }
 }
 
@@ -91,6 +102,11 @@ fn parse(line: &str) -> Option<Event> {
             major: number("major")?,
             minor: number("minor")?,
         }));
+    }
+    if let Some(number) = message["id"].as_u64() {
+        let words = message.pointer("/error/desc").map(|words| words.as_str());
+        let words = words.map(|words| words.unwrap_or_default().to_owned());
+        return Some(Event::Done(number, words.map_or(Ok(()), Err)));
     }
     if message.get("return").is_some() {
         return Some(Event::Up);
@@ -139,6 +155,15 @@ mod tests {
             parse(greeting),
             Some(Event::Greeting(Version { major: 7, minor: 2 }))
         );
+    }
+
+    #[test]
+    fn tells_what_became_of_a_command() {
+        let refused = r#"{"id": 7, "error": {"class": "GenericError", "desc": "no"}}"#;
+        assert_eq!(parse(refused), Some(Event::Done(7, Err("no".to_owned()))));
+        let done = r#"{"return": {}, "id": 8}"#;
+        assert_eq!(parse(done), Some(Event::Done(8, Ok(()))));
+        assert_eq!(parse(r#"{"return": {}}"#), Some(Event::Up));
     }
 
     #[test]

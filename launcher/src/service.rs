@@ -21,15 +21,16 @@ use crate::exit::End;
 use crate::instance::{SOCKET, Seen};
 use crate::lifecycle::Control;
 use crate::machine::Stopped;
+use crate::supervisor::Refusal;
 
-/// Most bytes of a question; they have 40.
-const MAX_QUESTION: u64 = 4096;
+/// Most bytes of a question; they have 40, and a path.
+const MAX_QUESTION: u64 = 16 << 10;
 
 /// How long a client may take to ask: it does so at once, or never will.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a client wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Question {
     /// Stop it; the guest has so many milliseconds to end by itself.
@@ -43,6 +44,20 @@ pub enum Question {
     Wait,
     /// Send its console.
     Attach,
+    /// Put a file, an empty overlay, on top of a volume.
+    Overlay {
+        /// The volume's label.
+        label: String,
+        /// The file, by an absolute path.
+        file: PathBuf,
+    },
+    /// Give a volume another size.
+    Resize {
+        /// The volume's label.
+        label: String,
+        /// Bytes.
+        size: u64,
+    },
 }
 
 /// What the supervisor says.
@@ -58,6 +73,16 @@ pub enum Answer {
     },
     /// Its console follows.
     Attached,
+    /// It is done.
+    Done,
+    /// It is not done.
+    Refused(Refusal),
+}
+
+impl From<Result<(), Refusal>> for Answer {
+    fn from(done: Result<(), Refusal>) -> Self {
+        done.map_or_else(Self::Refused, |()| Self::Done)
+    }
 }
 
 /// The server of one instance, on a thread of its own.
@@ -136,6 +161,12 @@ fn answer(stream: UnixStream, control: &Control) -> io::Result<()> {
             send(&stream, &Answer::Attached)?;
             return control.outputs.attach(stream);
         }
+        Question::Overlay { label, file } => control
+            .with_machine(|machine| machine.overlay_volume(&label, &file))
+            .into(),
+        Question::Resize { label, size } => control
+            .with_machine(|machine| machine.resize_volume(&label, size))
+            .into(),
     };
     send(&stream, &answer)
 }
@@ -149,7 +180,7 @@ fn send(mut stream: &UnixStream, value: &impl Serialize) -> io::Result<()> {
 ///
 /// # Errors
 /// Nobody supervises it; its supervisor was killed meanwhile, or cannot be talked to.
-pub fn ask(seen: &Seen, question: Question) -> Result<Answer, Error> {
+pub fn ask(seen: &Seen, question: &Question) -> Result<Answer, Error> {
     let (_, answer) = converse(seen, question)?;
     Ok(answer)
 }
@@ -160,7 +191,7 @@ pub fn ask(seen: &Seen, question: Question) -> Result<Answer, Error> {
 /// As [`ask`].
 pub fn stop(seen: &Seen, patience: Duration) -> Result<(Stopped, End), Error> {
     let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-    ended(ask(seen, Question::Stop { patience })?)
+    ended(ask(seen, &Question::Stop { patience })?)
 }
 
 /// Kills an instance.
@@ -168,7 +199,7 @@ pub fn stop(seen: &Seen, patience: Duration) -> Result<(Stopped, End), Error> {
 /// # Errors
 /// As [`ask`].
 pub fn kill(seen: &Seen) -> Result<(Stopped, End), Error> {
-    ended(ask(seen, Question::Kill)?)
+    ended(ask(seen, &Question::Kill)?)
 }
 
 /// Waits for an instance's end.
@@ -176,7 +207,7 @@ pub fn kill(seen: &Seen) -> Result<(Stopped, End), Error> {
 /// # Errors
 /// As [`ask`].
 pub fn wait(seen: &Seen) -> Result<End, Error> {
-    ended(ask(seen, Question::Wait)?).map(|(_, end)| end)
+    ended(ask(seen, &Question::Wait)?).map(|(_, end)| end)
 }
 
 /// Attaches to an instance's console.
@@ -184,21 +215,21 @@ pub fn wait(seen: &Seen) -> Result<End, Error> {
 /// # Errors
 /// As [`ask`].
 pub fn attach(seen: &Seen) -> Result<impl io::Read + use<>, Error> {
-    let (stream, _) = converse(seen, Question::Attach)?;
+    let (stream, _) = converse(seen, &Question::Attach)?;
     Ok(stream)
 }
 
 fn ended(answer: Answer) -> Result<(Stopped, End), Error> {
     match answer {
         Answer::Ended { stopped, end } => Ok((stopped.unwrap_or(Stopped::ByItself), end)),
-        Answer::Attached => Err(Error::Process {
+        Answer::Attached | Answer::Done | Answer::Refused(_) => Err(Error::Process {
             step: "understand the supervisor",
             source: io::ErrorKind::InvalidData.into(),
         }),
     }
 }
 
-fn converse(seen: &Seen, question: Question) -> Result<(BufReader<UnixStream>, Answer), Error> {
+fn converse(seen: &Seen, question: &Question) -> Result<(BufReader<UnixStream>, Answer), Error> {
     let not_running = || Error::NotRunning {
         name: seen.name.clone(),
     };
@@ -207,7 +238,7 @@ fn converse(seen: &Seen, question: Question) -> Result<(BufReader<UnixStream>, A
     }
     let talk = || {
         let stream = UnixStream::connect(Short::of(&seen.folder)?.path())?;
-        send(&stream, &question)?;
+        send(&stream, question)?;
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line)?;

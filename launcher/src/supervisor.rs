@@ -4,6 +4,7 @@
 //! QEMU does (see [`process::spawn`]). Three more read console, control channel and monitor until QEMU closes them,
 //! so that nothing is lost however fast a guest ends. What they find is in [`Shared`].
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -11,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use hermitage_boot::control::{MAX_LINE, Request};
 use hermitage_boot::{Ipv4Cidr, Record};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::command_line::file;
 use crate::console::Outputs;
@@ -29,6 +33,9 @@ use crate::qemu::Version;
 
 /// How long the rest of the console of a stopped machine is waited for.
 const CONSOLE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long QEMU may take for a command: what the guest has under way is ended first, on a slow disk.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Most records that are kept of a guest: a boot has ten, and a guest that never stops writing them must not fill
 /// our memory. How it ends is kept in any case.
@@ -42,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) process_id: Option<ProcessId>,
     monitor: Monitor,
     control: UnixStream,
+    /// The last number that a command had.
+    numbers: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -58,6 +67,8 @@ pub(crate) struct State {
     pub(crate) stopped: bool,
     pub(crate) killed: bool,
     shutdown: Option<Shutdown>,
+    /// What became of commands that somebody waits for.
+    done: BTreeMap<u64, Result<(), String>>,
     /// Whether all of the console was handed on.
     console_done: bool,
     pub(crate) exit: Option<GuestExit>,
@@ -72,6 +83,31 @@ pub(crate) struct News {
     pub(crate) address: Option<Ipv4Cidr>,
     /// Whether the guest acts on [`Request::Stop`].
     pub(crate) hears_stop: bool,
+}
+
+/// Why a machine did not do something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What it said.
+    pub reason: String,
+    /// Whether it certainly did not; otherwise nobody knows.
+    pub is_certain: bool,
+}
+
+impl Refusal {
+    pub(crate) fn certain(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            is_certain: true,
+        }
+    }
+
+    fn open(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            is_certain: false,
+        }
+    }
 }
 
 impl State {
@@ -154,12 +190,34 @@ impl Shared {
         let _ = self.monitor.go_on();
     }
 
+    /// A number that nothing else in this machine has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Gives QEMU a command, and waits until it is done.
+    pub(crate) fn ask_qemu(&self, command: &str, arguments: &Value) -> Result<(), Refusal> {
+        let number = self.next_number();
+        let asked = self.monitor.ask(number, command, arguments);
+        asked.map_err(|error| Refusal::open(error.to_string()))?;
+        let deadline = Instant::now().checked_add(COMMAND_PATIENCE);
+        let done = self.wait_until(deadline, |state| match state.done.get(&number) {
+            None if state.exit.is_some() => Some(Err(Refusal::open("QEMU has ended"))),
+            done => done.cloned().map(|done| done.map_err(Refusal::certain)),
+        });
+        self.change(|state| {
+            state.done.remove(&number);
+        });
+        done.unwrap_or_else(|| Err(Refusal::open(format!("no answer within {COMMAND_PATIENCE:?}"))))
+    }
+
     fn take(&self, event: Event) {
         self.change(|state| match event {
             Event::Greeting(version) => state.version = Some(version),
             Event::Up => state.up = true,
             Event::Running => state.news.disk_full = false,
             Event::DiskFull => state.news.disk_full = true,
+            Event::Done(number, done) => drop(state.done.insert(number, done)),
             Event::Shutdown(shutdown) => state.shutdown = state.shutdown.or(Some(shutdown)),
         });
     }
@@ -211,6 +269,7 @@ pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>)
         process_id: ProcessId::of(child.id()).ok(),
         monitor: run.monitor,
         control,
+        numbers: AtomicU64::new(0),
         state: Mutex::default(),
         changed: Condvar::new(),
     });

@@ -48,6 +48,12 @@ impl Timestamp {
     }
 }
 
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(time)
+    }
+}
+
 impl FromStr for Timestamp {
     type Err = ParseError;
 

@@ -1,11 +1,29 @@
 //! Volumes: disks that outlive the instances they are attached to.
 //!
 //! A volume reaches a guest as a further virtio disk, whose serial is the volume's label. Which file it is, and in which
-//! format, is decided here; [`store`] makes, lists and removes those of the user's folder.
+//! format, is decided here. The user's volumes lie in a folder of their own:
+//!
+//! - [`store`]: makes, lists, renames and removes them; [`users`]: who has one, and who may change it;
+//! - [`layers`]: the files that a volume with a past consists of; [`snapshot`]: snapshots, clones, the way back;
+//! - [`convert`]: from and to other files, and other sizes; [`live`]: what a running machine does for all that.
+//!
+//! Start with [`find`], then with [`Volumes`].
 
+mod convert;
+mod error;
+mod layers;
+mod live;
+mod name;
+mod snapshot;
 mod store;
+mod users;
 
-pub use store::{Facts, VolumeName, Volumes};
+pub use convert::ForeignFormat;
+pub use error::VolumeError;
+pub use name::{MAX_NAME, Point, SnapshotName, VolumeName};
+pub use snapshot::Snapshot;
+pub use store::{Facts, Volumes};
+pub use users::{Guard, User};
 
 use std::fmt;
 use std::fs::File;
@@ -13,7 +31,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::units::{InstanceName, ParseError, serialized_as_text};
+use self::name::{is_label, is_name};
+use crate::units::{ParseError, serialized_as_text};
 
 serialized_as_text!(Volume);
 
@@ -23,10 +42,12 @@ pub const MAX_LABEL: usize = 20;
 /// The first bytes of each qcow2 file.
 const QCOW2_MAGIC: &[u8; 4] = b"QFI\xfb";
 
-/// A volume, as a user names it: `NAME|PATH[:ro]`.
+/// A volume, as a user names it: `NAME|PATH[:LABEL][:ro]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     place: String,
+    /// What the guest finds it by; if `None`, by the name of its file.
+    label: Option<String>,
     read_only: bool,
 }
 
@@ -59,6 +80,25 @@ impl Volume {
         self.read_only
     }
 
+    /// The name of a volume of the user's folder, if it is not a path.
+    #[must_use]
+    pub fn name(&self) -> Option<VolumeName> {
+        if self.is_path() {
+            return None;
+        }
+        self.place.parse().ok()
+    }
+
+    /// The volume `name`, attached as this one is.
+    #[must_use]
+    pub fn renamed(&self, name: &VolumeName) -> Self {
+        Self {
+            place: name.to_string(),
+            label: self.label.clone().or_else(|| Some(self.place.clone())),
+            read_only: self.read_only,
+        }
+    }
+
     fn is_path(&self) -> bool {
         self.place.contains('/') || Format::of(Path::new(&self.place)).is_some()
     }
@@ -68,16 +108,23 @@ impl FromStr for Volume {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const EXPECTED: &str = "a volume is the name of one, or the path of a `.qcow2` or `.raw` file, \
-                                with `:ro` behind it if it is only to be read";
+        const EXPECTED: &str = "a volume is the name of one, or the path of a `.qcow2` or `.raw` file; \
+                                behind it `:LABEL`, if the guest looks for another name, and `:ro`, if it is only to be read";
         let fault = |fault| ParseError::new(text, fault, EXPECTED);
         let (place, read_only) = match text.rsplit_once(':') {
             Some((place, "ro")) => (place, true),
             Some((place, "rw")) => (place, false),
             _ => (text, false),
         };
+        // A colon may be part of a path, which ends in a format.
+        let is_other = |text: &str| is_label(text) && Format::of(Path::new(text)).is_none();
+        let (place, label) = match place.rsplit_once(':') {
+            Some((place, label)) if is_other(label) => (place, Some(label.to_owned())),
+            _ => (place, None),
+        };
         let volume = Self {
             place: place.to_owned(),
+            label,
             read_only,
         };
         if place.contains('\0') || place.is_empty() {
@@ -93,15 +140,11 @@ impl FromStr for Volume {
 impl fmt::Display for Volume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.place)?;
+        if let Some(label) = &self.label {
+            write!(f, ":{label}")?;
+        }
         f.write_str(if self.read_only { ":ro" } else { "" })
     }
-}
-
-/// A label, and a name in the folder of volumes.
-fn is_name(text: &str) -> bool {
-    let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let valid = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    starts && text.len() <= MAX_LABEL && text.bytes().all(valid)
 }
 
 /// Format of a disk's file. The name says it, never the content: a guest writes the content of a raw disk, and could
@@ -136,7 +179,7 @@ impl Format {
 /// A volume that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// What the guest finds it by: the file's name without its extension.
+    /// What the guest finds it by: the file's name without its extension, if no other was given.
     pub label: String,
     /// The file, as an absolute path.
     pub file: PathBuf,
@@ -146,103 +189,8 @@ pub struct Disk {
     pub read_only: bool,
 }
 
-/// Why a volume cannot be attached.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// No volume of this name.
-    #[error("there is no volume `{name}` in `{}`", folder.display())]
-    NoName {
-        /// The name.
-        name: String,
-        /// Where volumes are kept.
-        folder: PathBuf,
-    },
-    /// A name, but nothing says where volumes are kept.
-    #[error("volume `{0}` is a name, and neither HERMITAGE_ROOT nor HOME says where volumes are kept")]
-    NoFolder(String),
-    /// The file cannot be opened.
-    #[error("volume `{}` cannot be opened", file.display())]
-    Open {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file's name does not say its format.
-    #[error("volume `{}` is neither `.qcow2` nor `.raw`", .0.display())]
-    Format(PathBuf),
-    /// The file is not what its name says.
-    #[error("volume `{}` is not a qcow2 file", .0.display())]
-    NotQcow2(PathBuf),
-    /// The file is no file.
-    #[error("volume `{}` is not a file with a disk in it", .0.display())]
-    NotAFile(PathBuf),
-    /// A name that no disk's serial can be.
-    #[error("`{label}` cannot be a volume's label")]
-    Label {
-        /// The file's name without its extension.
-        label: String,
-    },
-    /// Two volumes of one label, or one volume twice.
-    #[error("`{}` and `{}` have the same label `{label}`", first.display(), second.display())]
-    SameLabel {
-        /// The label.
-        label: String,
-        /// The one.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
-    },
-    /// A running instance has it.
-    #[error("volume `{label}` is attached to instance `{holder}`, which runs")]
-    InUse {
-        /// The volume's label.
-        label: String,
-        /// The instance.
-        holder: InstanceName,
-    },
-    /// The name is taken.
-    #[error("there is a volume `{name}` already, `{}`", file.display())]
-    Exists {
-        /// The name.
-        name: String,
-        /// Its file.
-        file: PathBuf,
-    },
-    /// A size that no disk has.
-    #[error("a volume cannot have {0} bytes")]
-    Size(u64),
-    /// More than a machine has slots for.
-    #[error("{0} volumes; a machine takes at most {MAX_VOLUMES}")]
-    TooMany(usize),
-}
-
 /// Most volumes of a guest. A `microvm` has the fewest slots, 8 before QEMU 9: disk, card, entropy source, five volumes.
 pub const MAX_VOLUMES: usize = 5;
-
-impl VolumeError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoName { name, .. } => Some(format!(
-                "make one with `cargo xtask volume create {name} -s 1G`, or give a path: `./{name}.qcow2`"
-            )),
-            Self::InUse { holder, .. } => Some(format!(
-                "a volume has one writer at a time; `cargo xtask stop {holder}` stops that one"
-            )),
-            Self::Exists { name, .. } => Some(format!(
-                "choose another name; `cargo xtask volume rm {name}` removes that one with all that is on it"
-            )),
-            Self::Size(_) => Some("a size is whole sectors of 512 bytes, such as `64M` or `1G`".to_owned()),
-            Self::Format(_) => Some("rename it: its name says which format it has".to_owned()),
-            Self::Label { .. } => Some(format!(
-                "rename the file: a label has up to {MAX_LABEL} letters, digits, `-`, `_` or `.`"
-            )),
-            _ => None,
-        }
-    }
-}
 
 /// Finds the files of volumes. `root` is the folder of the user's instances and volumes.
 ///
@@ -285,12 +233,14 @@ fn find_one(volume: &Volume, root: Option<&Path>) -> Result<Disk, VolumeError> {
     // Absolute, because QEMU runs in another folder.
     let file = std::path::absolute(&file).map_err(|source| VolumeError::Open { file, source })?;
     let format = Format::of(&file).ok_or_else(|| VolumeError::Format(file.clone()))?;
-    let label = file
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    if !is_name(&label) {
+    let stem = || {
+        file.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let label = volume.label.clone().unwrap_or_else(stem);
+    if !is_label(&label) {
         return Err(VolumeError::Label { label });
     }
     check(&file, format)?;
@@ -342,10 +292,25 @@ mod tests {
         ] {
             let volume = volume(text);
             assert_eq!((volume.place.as_str(), volume.read_only), (place, read_only));
+            assert_eq!(volume.label, None);
             assert_eq!(volume.is_path(), is_path, "{text}");
             assert_eq!(volume.to_string().parse::<Volume>().unwrap(), volume);
         }
-        for text in ["", ":ro", "..", "a b", "data:rx", &"x".repeat(21)] {
+        for (text, label) in [("data:db:ro", "db"), ("/a:b/c.raw:db", "db"), ("data:rx", "rx")] {
+            let volume = volume(text);
+            assert_eq!(volume.label.as_deref(), Some(label), "{text}");
+            assert_eq!(volume.to_string(), text);
+        }
+        for text in [
+            "",
+            ":ro",
+            "..",
+            "a b",
+            "data:",
+            "data:a b",
+            ":db",
+            &"x".repeat(65),
+        ] {
             assert!(text.parse::<Volume>().is_err(), "{text}");
         }
     }

@@ -222,7 +222,18 @@ fn launcher_code(error: &launcher::Error) -> u8 {
     use launcher::Error;
     use launcher::volume::VolumeError;
     match error {
-        Error::Volume(VolumeError::InUse { .. } | VolumeError::Exists { .. }) => 125,
+        Error::Volume(
+            VolumeError::InUse { .. }
+            | VolumeError::Written { .. }
+            | VolumeError::Locked(_)
+            | VolumeError::Live { .. }
+            | VolumeError::Exists { .. }
+            | VolumeError::SnapshotExists { .. }
+            | VolumeError::HasSnapshots { .. }
+            | VolumeError::FileExists(_)
+            | VolumeError::NoTool
+            | VolumeError::Tool { .. },
+        ) => 125,
         Error::NoCommand { .. }
         | Error::NoBootSet { .. }
         | Error::EmptyCommand

@@ -36,7 +36,7 @@ pub(crate) const TOOLS: [Tool; 9] = [
     Tool {
         program: "qemu-img",
         package: QEMU_UTILS,
-        purpose: "judges qcow2 in tests",
+        purpose: "imports and exports volumes, judges qcow2 in tests",
     },
     Tool {
         program: "fsck.erofs",

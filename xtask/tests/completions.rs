@@ -47,6 +47,14 @@ fn completes_commands_flags_values_and_names() {
     for name in ["kv", "kv-2", "db"] {
         fs::create_dir_all(root.path().join("instances").join(name)).unwrap();
     }
+    for arguments in [&["create", "data", "-s", "1M"][..], &["snapshot", "data", "old"]] {
+        let mut command = Command::new(XTASK);
+        command
+            .arg("volume")
+            .args(arguments)
+            .env("HERMITAGE_ROOT", root.path());
+        assert!(command.output().unwrap().status.success());
+    }
     for (line, expected) in [
         ("cargo xtask comp", &["compose", "completions"][..]),
         ("cargo xtask run --mach", &["--machine"]),
@@ -55,6 +63,9 @@ fn completes_commands_flags_values_and_names() {
         ("cargo xtask compose k", &["kv"]),
         ("cargo xtask stop k", &["kv", "kv-2"]),
         ("cargo xtask stop nothing", &[""]),
+        ("cargo xtask volume rm d", &["data", "data@old"]),
+        ("cargo xtask volume restore d", &["data@old"]),
+        ("cargo xtask run --volume d", &["data"]),
     ] {
         assert_eq!(bash(root.path(), line), expected, "{line:?}");
     }

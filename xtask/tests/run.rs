@@ -6,6 +6,8 @@ mod instance;
 #[path = "../../launcher/tests/stand_in/mod.rs"]
 mod stand_in;
 mod user;
+#[path = "run/volume.rs"]
+mod volume;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -140,11 +140,20 @@ pub fn create_overlay(backing: &Path, path: &Path) -> Result<(), Error> {
         source,
     })?;
     let size = Qcow2::open(&backing, Access::Read)?.size();
+    create_layer(&backing, size, path)
+}
+
+/// Makes an overlay of `size` bytes over `backing`, a qcow2 file that may be an overlay itself and is not opened. It must
+/// not exist yet. A relative path starts from the overlay's folder.
+///
+/// # Errors
+/// The overlay cannot be made.
+pub fn create_layer(backing: &Path, size: u64, path: &Path) -> Result<(), Error> {
     let name = backing
         .to_str()
         .filter(|name| name.len() <= MAX_BACKING_PATH)
         .ok_or_else(|| Error::BackingPath {
-            path: backing.clone(),
+            path: backing.to_owned(),
         })?;
     let create = || {
         Format::<File>::create_builder(imago_file(new_file(path)?, path)?)
@@ -159,15 +168,38 @@ pub fn create_overlay(backing: &Path, path: &Path) -> Result<(), Error> {
     })
 }
 
-/// The path of the file that backs an overlay, from where the overlay lies; `None` for an image that stands alone.
-/// The backing file is not opened.
+/// What the header of a qcow2 file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of the disk in it.
+    pub size: u64,
+    /// The path of the file that backs it, from where the file lies; `None` if it stands alone.
+    pub backing: Option<PathBuf>,
+}
+
+impl Header {
+    /// Reads it. The backing file is not opened.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is no qcow2 image.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let mut format = open_format(path, Access::Read)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let backing = format.implicit_backing_file().map(|backing| folder.join(backing));
+        format.set_backing(None);
+        Ok(Self {
+            size: FormatAccess::new(format).size(),
+            backing,
+        })
+    }
+}
+
+/// The path of the file that backs an overlay: see [`Header::backing`].
 ///
 /// # Errors
-/// The file cannot be opened, or is no qcow2 image.
+/// As [`Header::read`].
 pub fn backing_file(path: &Path) -> Result<Option<PathBuf>, Error> {
-    let format = open_format(path, Access::Read)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(format.implicit_backing_file().map(|backing| folder.join(backing)))
+    Ok(Header::read(path)?.backing)
 }
 
 /// A file that did not exist before, so that nothing is overwritten by mistake.

@@ -1,61 +1,40 @@
-//! The user's volumes: files in a folder of their own, `volumes` beside the instances, each named by its label.
+//! The user's volumes: files in a folder of their own, `volumes` beside the instances.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `NAME.qcow2`, `NAME.raw` | a volume; of one with a past, what is new since |
+//! | `ID.layer` | what was before: see [`super::layers`] |
+//! | `NAME.snapshots/SNAPSHOT` | a link to the layer that the snapshot is |
+//! | `.lock` | see [`super::users`] |
+//! | `.NAME.PID.partial` | a volume in the making, by the process with this id |
 
-use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::process;
 
-use hermitage_disk::qcow2::Qcow2;
-use hermitage_disk::{Access, BlockDevice as _};
+use hermitage_disk::qcow2::{Header, Qcow2};
 
-use super::{Format, VolumeError, find, is_name};
+use super::{Format, User, VolumeError, VolumeName};
 use crate::error::Error;
-use crate::instance::Instances;
-use crate::units::{InstanceName, ParseError};
 
 /// Folder of volumes below the root.
 pub(super) const FOLDER: &str = "volumes";
 
 /// Unit of a volume's size in bytes: a guest's sector.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
-/// Name of a volume in the user's folder, its label in the guest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VolumeName(String);
-
-impl VolumeName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for VolumeName {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        if is_name(text) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(ParseError::new(
-            text,
-            "is not a name of a volume",
-            "a name has up to 20 letters, digits, `-`, `_` or `.`, and starts with a letter or a digit",
-        ))
-    }
-}
-
-impl fmt::Display for VolumeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// Refuses a size that no disk has.
+pub(super) fn check_size(size: u64) -> Result<(), VolumeError> {
+    match size != 0 && size.is_multiple_of(SECTOR) {
+        true => Ok(()),
+        false => Err(VolumeError::Size(size)),
     }
 }
 
 /// What is known of a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// Its name.
     pub name: VolumeName,
@@ -67,14 +46,58 @@ pub struct Facts {
     pub size: Option<u64>,
     /// Bytes that the file takes on this host's disk.
     pub on_disk: u64,
-    /// The running instance that it is attached to.
-    pub holder: Option<InstanceName>,
+    /// How many snapshots it has.
+    pub snapshots: usize,
+    /// The running instances that it is attached to: one that writes, or some that read.
+    pub users: Vec<User>,
+}
+
+/// A file in the making, which is removed unless it gets its name.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) path: PathBuf,
+}
+
+impl Partial {
+    /// Gives the file its name, which must be free.
+    pub(super) fn publish(self, file: &Path) -> Result<(), Error> {
+        self.sync()?;
+        // Another name of it first: unlike `rename`, that replaces nothing.
+        fs::hard_link(&self.path, file).map_err(Error::io("make", file))?;
+        sync_folder(file)
+    }
+
+    /// Gives the file a name that another has.
+    pub(super) fn replace(self, file: &Path) -> Result<(), Error> {
+        self.sync()?;
+        fs::rename(&self.path, file).map_err(Error::io("make", file))?;
+        sync_folder(file)
+    }
+
+    /// Nothing gets a name before all of it is on the disk.
+    fn sync(&self) -> Result<(), Error> {
+        let synced = File::open(&self.path).and_then(|file| file.sync_all());
+        synced.map_err(Error::io("write", &self.path))
+    }
+}
+
+fn sync_folder(file: &Path) -> Result<(), Error> {
+    let folder = file.parent().unwrap_or(file);
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(Error::io("write", folder))
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // What is left of it is nobody's.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// The volumes below one root.
 #[derive(Clone, Debug)]
 pub struct Volumes {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 impl Volumes {
@@ -86,7 +109,7 @@ impl Volumes {
         Self { root }
     }
 
-    fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.root.join(FOLDER)
     }
 
@@ -95,27 +118,42 @@ impl Volumes {
     /// # Errors
     /// There is one of this name; the size is none; the file cannot be made.
     pub fn create(&self, name: &VolumeName, size: u64) -> Result<PathBuf, Error> {
-        if size == 0 || !size.is_multiple_of(SECTOR) {
-            return Err(VolumeError::Size(size).into());
-        }
-        if let Ok(file) = self.file(name) {
-            return Err(VolumeError::Exists {
+        check_size(size)?;
+        let _lock = self.lock()?;
+        let file = self.free(name)?;
+        let partial = self.partial(name);
+        Qcow2::create(&partial.path, size)?;
+        partial.publish(&file)?;
+        Ok(file)
+    }
+
+    /// The file of a volume that is to be made: there is none of its name.
+    pub(super) fn free(&self, name: &VolumeName) -> Result<PathBuf, VolumeError> {
+        match self.file(name) {
+            Ok(file) => Err(VolumeError::Exists {
                 name: name.to_string(),
                 file,
-            }
-            .into());
+            }),
+            Err(_) => Ok(self.folder().join(format!("{name}.qcow2"))),
         }
+    }
+
+    /// A file that becomes a volume: it is there wholly or not at all. Those of makers that were killed are removed.
+    pub(super) fn partial(&self, name: &VolumeName) -> Partial {
         let folder = self.folder();
-        fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
-        let file = folder.join(format!("{name}.qcow2"));
-        // Under another name first: a volume is there wholly or not at all.
-        let partial = folder.join(format!(".{name}.{}.partial", std::process::id()));
-        let made = Qcow2::create(&partial, size)
-            .map_err(Error::from)
-            .and_then(|_| fs::hard_link(&partial, &file).map_err(Error::io("make", &file)));
-        // What is left of it is nobody's.
-        let _ = fs::remove_file(&partial);
-        made.map(|()| file)
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let file = entry.file_name();
+            let maker = file.to_str().and_then(|file| file.strip_suffix(".partial"));
+            let pid = maker.and_then(|maker| maker.rsplit('.').next());
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                // Nothing depends on it, but the room on the disk.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let path = folder.join(format!(".{name}.{}.partial", process::id()));
+        // One of an earlier process of the same id.
+        let _ = fs::remove_file(&path);
+        Partial { path }
     }
 
     /// All volumes, by name.
@@ -123,6 +161,15 @@ impl Volumes {
     /// # Errors
     /// The folder cannot be read.
     pub fn list(&self) -> Result<Vec<Facts>, Error> {
+        let names = self.names()?;
+        Ok(names.iter().filter_map(|name| self.facts(name).ok()).collect())
+    }
+
+    /// The names of all volumes, sorted.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn names(&self) -> Result<Vec<VolumeName>, Error> {
         let folder = self.folder();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -139,7 +186,7 @@ impl Volumes {
             .collect();
         names.sort_unstable();
         names.dedup();
-        Ok(names.iter().filter_map(|name| self.facts(name).ok()).collect())
+        Ok(names)
     }
 
     /// What is known of a volume.
@@ -152,11 +199,12 @@ impl Volumes {
         let format = Format::of(&file).ok_or_else(|| VolumeError::Format(file.clone()))?;
         let size = match format {
             Format::Raw => Some(metadata.len()),
-            Format::Qcow2 => Qcow2::open(&file, Access::Read).map(|disk| disk.size()).ok(),
+            Format::Qcow2 => Header::read(&file).map(|header| header.size).ok(),
         };
         Ok(Facts {
             name: name.clone(),
-            holder: self.holder(&file, None),
+            users: self.users(&file),
+            snapshots: self.snapshots_of(name).len(),
             format,
             size,
             on_disk: metadata.blocks() * SECTOR,
@@ -164,46 +212,55 @@ impl Volumes {
         })
     }
 
-    /// Removes a volume with all that is on it.
+    /// Removes a volume with all that is on it, and with its snapshots, if the caller wants that. What clones need of it
+    /// stays.
     ///
     /// # Errors
-    /// There is none of this name; an instance uses it.
-    pub fn remove(&self, name: &VolumeName) -> Result<(), Error> {
+    /// There is none of this name; an instance uses it; it has snapshots.
+    pub fn remove(&self, name: &VolumeName, with_snapshots: bool) -> Result<(), Error> {
+        let _lock = self.lock()?;
         let file = self.unused(name)?;
-        fs::remove_file(&file).map_err(Error::io("remove", &file))
+        let snapshots = self.snapshots_of(name);
+        if !snapshots.is_empty() && !with_snapshots {
+            let (volume, names) = (name.clone(), snapshots.into_iter().map(|snapshot| snapshot.name));
+            return Err(VolumeError::HasSnapshots {
+                volume,
+                snapshots: names.collect(),
+            }
+            .into());
+        }
+        // First, so that no later volume of this name has them.
+        if !snapshots.is_empty() {
+            let folder = self.snapshot_folder(name);
+            fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        }
+        fs::remove_file(&file).map_err(Error::io("remove", &file))?;
+        self.tidy();
+        Ok(())
     }
 
-    /// Gives a volume another name. What is on it stays; guests find it by the new label.
+    /// Gives a volume another name. What is on it stays, and its snapshots; guests find it by the new name.
     ///
     /// # Errors
     /// There is none of this name, or one of the new; an instance uses it.
     pub fn rename(&self, from: &VolumeName, to: &VolumeName) -> Result<(), Error> {
+        let _lock = self.lock()?;
         let file = self.unused(from)?;
-        if let Ok(file) = self.file(to) {
-            return Err(VolumeError::Exists {
-                name: to.to_string(),
-                file,
+        let target = self
+            .free(to)?
+            .with_extension(file.extension().unwrap_or_default());
+        // The snapshots first: if we are killed between the two, the same command goes on from there.
+        let snapshots = self.snapshot_folder(from);
+        match fs::rename(&snapshots, self.snapshot_folder(to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("rename", snapshots)(error));
             }
-            .into());
+            _ => {}
         }
-        let extension = file.extension().unwrap_or_default();
-        let target = self.folder().join(to.as_str()).with_extension(extension);
         fs::rename(&file, &target).map_err(Error::io("rename", &file))
     }
 
-    fn unused(&self, name: &VolumeName) -> Result<PathBuf, Error> {
-        let file = self.file(name)?;
-        match self.holder(&file, None) {
-            Some(holder) => Err(VolumeError::InUse {
-                label: name.to_string(),
-                holder,
-            }
-            .into()),
-            None => Ok(file),
-        }
-    }
-
-    fn file(&self, name: &VolumeName) -> Result<PathBuf, VolumeError> {
+    pub(super) fn file(&self, name: &VolumeName) -> Result<PathBuf, VolumeError> {
         let folder = self.folder();
         let files = ["qcow2", "raw"].map(|extension| folder.join(format!("{name}.{extension}")));
         files
@@ -214,24 +271,12 @@ impl Volumes {
                 folder,
             })
     }
-
-    /// The running instance, other than `own`, that a volume's file is attached to.
-    pub(crate) fn holder(&self, file: &Path, own: Option<&InstanceName>) -> Option<InstanceName> {
-        let instances = Instances::below(&self.root).ok()?;
-        let names = instances.names().unwrap_or_default();
-        names.into_iter().filter(|name| Some(name) != own).find(|name| {
-            let Ok(seen) = instances.see(name) else {
-                return false;
-            };
-            let disks = find(&seen.record.request.volumes, Some(&self.root)).unwrap_or_default();
-            seen.state.phase.is_supervised() && disks.iter().any(|disk| disk.file == file)
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::find;
 
     fn name(text: &str) -> VolumeName {
         text.parse().unwrap()
@@ -241,7 +286,7 @@ mod tests {
     fn volumes_are_made_listed_renamed_and_removed() {
         let root = tempfile::tempdir().unwrap();
         let volumes = Volumes::new(root.path());
-        assert_eq!(volumes.list().unwrap(), []);
+        assert!(volumes.list().unwrap().is_empty());
         volumes.create(&name("data"), 64 << 20).unwrap();
         let error = volumes.create(&name("data"), 1 << 20).unwrap_err();
         assert!(
@@ -260,19 +305,14 @@ mod tests {
         assert_eq!(disks[0].file, list[0].file);
 
         volumes.rename(&name("data"), &name("old")).unwrap();
-        let error = volumes.remove(&name("data")).unwrap_err();
+        let error = volumes.remove(&name("data"), false).unwrap_err();
         assert!(
             matches!(error, Error::Volume(VolumeError::NoName { .. })),
             "{error}"
         );
-        volumes.remove(&name("old")).unwrap();
-        assert_eq!(fs::read_dir(root.path().join(FOLDER)).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn names_are_labels() {
-        for text in ["", "..", "a/b", "a b", &"x".repeat(21)] {
-            assert!(text.parse::<VolumeName>().is_err(), "{text}");
-        }
+        volumes.remove(&name("old"), false).unwrap();
+        let left = fs::read_dir(root.path().join(FOLDER)).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".lock"]);
     }
 }

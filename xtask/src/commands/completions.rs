@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, CommandFactory as _, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
+use launcher::volume::{VolumeName, Volumes};
 
 use crate::cli::Cli;
 use crate::commands::run::request::composed;
@@ -126,6 +127,17 @@ fn name_of(argument: Arg, of_instances: bool) -> Arg {
     let is = |name: &str| called.is_some_and(|called| called.eq_ignore_ascii_case(name));
     let is_image = is("IMAGE");
     let is_package = is("PACKAGE");
+    if is("VOLUME@SNAPSHOT") {
+        return argument.add(ArgValueCandidates::new(snapshots));
+    }
+    if is("VOLUME[@SNAPSHOT]") {
+        return argument.add(ArgValueCandidates::new(|| {
+            volumes().into_iter().chain(snapshots()).collect()
+        }));
+    }
+    if is("VOLUME") || is("VOLUME[:LABEL][:ro]") {
+        return argument.add(ArgValueCandidates::new(volumes));
+    }
     let is_instance =
         is("INSTANCE") || (of_instances && (is("NAME") || is("NAMES") || argument.is_positional()));
     match (is_image, is_package, is_instance) {
@@ -147,6 +159,31 @@ fn packages() -> Vec<CompletionCandidate> {
 fn instances() -> Vec<CompletionCandidate> {
     let root = launcher::environment::root();
     candidates(root.map_or_else(Vec::new, |root| folders(&root.join("instances"))))
+}
+
+fn volumes() -> Vec<CompletionCandidate> {
+    let names = known_volumes().map_or_else(Vec::new, |(_, names)| names);
+    candidates(names.iter().map(ToString::to_string).collect())
+}
+
+fn snapshots() -> Vec<CompletionCandidate> {
+    let Some((volumes, names)) = known_volumes() else {
+        return Vec::new();
+    };
+    let snapshots = names
+        .iter()
+        .flat_map(|name| volumes.snapshots(name).unwrap_or_default());
+    candidates(
+        snapshots
+            .map(|snapshot| format!("{}@{}", snapshot.volume, snapshot.name))
+            .collect(),
+    )
+}
+
+fn known_volumes() -> Option<(Volumes, Vec<VolumeName>)> {
+    let volumes = Volumes::new(&launcher::environment::root()?);
+    let names = volumes.names().ok()?;
+    Some((volumes, names))
 }
 
 fn candidates(names: Vec<String>) -> Vec<CompletionCandidate> {

@@ -1,16 +1,18 @@
 //! `cargo xtask volume`: disks that outlive the instances they are attached to.
 
+mod view;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use launcher::log::Limits;
-use launcher::volume::{Facts, VolumeName, Volumes};
-use serde_json::{Value, json};
+use launcher::volume::{ForeignFormat, Format, Point, SnapshotName, VolumeName, Volumes};
+use serde_json::json;
 
 use super::instance;
 use crate::failure::Failure;
 use crate::printer::Printer;
-use crate::table::{Align, Table, mebibytes};
 
 /// Arguments of `volume`.
 #[derive(Debug, clap::Args)]
@@ -18,12 +20,20 @@ use crate::table::{Align, Table, mebibytes};
 Examples:
   cargo xtask volume create db -s 1G
   cargo xtask run --volume db -e 'db 10.0.2.2' node-micro db
-  cargo xtask volume ls
+  cargo xtask volume snapshot db before
+  cargo xtask volume clone db@before db-try
+  cargo xtask run --volume db-try:db -e 'db 10.0.2.2' node-micro try
+  cargo xtask volume restore db@before
 
-A volume is a file in the folder `volumes` beside the instances. A guest finds it by its name, its label.")]
+A volume is a file in the folder `volumes` beside the instances. A guest finds it by its name, its label.
+docs/volumes.md tells more.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +41,7 @@ enum Command {
     /// Make an empty volume
     #[command(after_help = "Example:\n  cargo xtask volume create db -s 1G")]
     Create {
-        /// Its name, up to 20 letters, digits, `-`, `_` or `.`
+        /// Its name, up to 64 letters, digits, `-`, `_` or `.`
         name: VolumeName,
 
         /// Its size, such as 500M or 1G; the file takes as much as was written
@@ -43,101 +53,265 @@ enum Command {
         visible_alias = "list",
         after_help = "Example:\n  cargo xtask volume ls --json"
     )]
-    Ls {
-        /// Print the list as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Ls,
     /// Show volumes, as JSON
     #[command(after_help = "Example:\n  cargo xtask volume inspect db")]
     Inspect {
         /// Their names
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "VOLUME")]
         names: Vec<VolumeName>,
     },
-    /// Remove volumes with all that is on them
-    #[command(after_help = "Example:\n  cargo xtask volume rm db")]
+    /// Remove volumes with all that is on them, or snapshots
+    #[command(after_help = "\
+Examples:
+  cargo xtask volume rm db@before
+  cargo xtask volume rm --snapshots db
+
+What a clone needs of a volume stays until the clone is removed, too.")]
     Rm {
-        /// Their names
-        #[arg(required = true)]
-        names: Vec<VolumeName>,
+        /// Volumes and snapshots
+        #[arg(required = true, value_name = "VOLUME[@SNAPSHOT]")]
+        names: Vec<Point>,
+
+        /// Remove the volumes' snapshots, too
+        #[arg(long)]
+        snapshots: bool,
     },
-    /// Give a volume another name
+    /// Give a volume another name; its snapshots go with it
     #[command(after_help = "Example:\n  cargo xtask volume move db db-old")]
     Move {
         /// Its name
+        #[arg(value_name = "VOLUME")]
         from: VolumeName,
 
         /// Its new name
         to: VolumeName,
     },
+    /// Keep a volume as it is at this moment, also while a guest writes to it
+    #[command(after_help = "\
+Examples:
+  cargo xtask volume snapshot db before
+  cargo xtask volume snapshot db            named by the time, such as 2026-11-21-220000
+
+It takes no time and no room. A guest goes on; in the snapshot is what it had been told is written.")]
+    Snapshot {
+        /// The volume
+        #[arg(value_name = "VOLUME")]
+        name: VolumeName,
+
+        /// The snapshot's name
+        snapshot: Option<SnapshotName>,
+    },
+    /// List snapshots
+    #[command(after_help = "Example:\n  cargo xtask volume snapshots db")]
+    Snapshots {
+        /// Of this volume alone
+        #[arg(value_name = "VOLUME")]
+        name: Option<VolumeName>,
+    },
+    /// Make a volume what it was when the snapshot was made; what was written since is gone
+    #[command(after_help = "Example:\n  cargo xtask volume restore db@before")]
+    Restore {
+        /// The snapshot
+        #[arg(value_name = "VOLUME@SNAPSHOT")]
+        snapshot: Point,
+    },
+    /// Make a volume that begins as another is, or was
+    #[command(after_help = "\
+Examples:
+  cargo xtask volume clone db@before db-try
+  cargo xtask run --volume db-try:db ...    the guest finds it as `db`
+
+It takes no time: both share what neither changes. Each can be changed and removed without the other.")]
+    Clone {
+        /// The volume, or a snapshot of it
+        #[arg(value_name = "VOLUME[@SNAPSHOT]")]
+        from: Point,
+
+        /// The new volume's name
+        to: VolumeName,
+    },
+    /// Give a volume another size, also while a guest has it
+    #[command(after_help = "Example:\n  cargo xtask volume resize db 2G")]
+    Resize {
+        /// Its name
+        #[arg(value_name = "VOLUME")]
+        name: VolumeName,
+
+        /// Its new size, such as 500M or 1G
+        #[arg(value_parser = Limits::parse_size)]
+        size: u64,
+
+        /// Cut off what lies beyond the new size
+        #[arg(long)]
+        shrink: bool,
+    },
+    /// Make a volume of a disk's file
+    #[command(after_help = "\
+Examples:
+  cargo xtask volume import db db.vmdk
+  cargo xtask volume import db disk0 --format raw")]
+    Import {
+        /// Its name
+        name: VolumeName,
+
+        /// The file
+        file: PathBuf,
+
+        /// The file's format, if its name does not say it: raw, qcow2, vmdk, vdi, vhdx, vpc
+        #[arg(long, value_parser = parse_format)]
+        format: Option<ForeignFormat>,
+    },
+    /// Write a volume, or a snapshot, as a file that stands alone
+    #[command(after_help = "\
+Examples:
+  cargo xtask volume export db db.qcow2
+  cargo xtask volume export db@before db.img --format raw")]
+    Export {
+        /// The volume, or a snapshot of it
+        #[arg(value_name = "VOLUME[@SNAPSHOT]")]
+        from: Point,
+
+        /// The file
+        file: PathBuf,
+
+        /// The file's format
+        #[arg(long, value_enum, default_value = "qcow2")]
+        format: Exported,
+    },
+}
+
+/// A format in which volumes are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Exported {
+    Raw,
+    Qcow2,
+}
+
+fn parse_format(text: &str) -> Result<ForeignFormat, String> {
+    ForeignFormat::named(text).ok_or_else(|| {
+        let known = ForeignFormat::ALL.map(ForeignFormat::name);
+        format!("known are {}", known.join(", "))
+    })
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let root = instance::root()?;
     let volumes = Volumes::new(&root);
+    // What a command made or changed, by its name or as JSON.
+    let tell = |name: &VolumeName| -> Result<(), Failure> {
+        if args.json {
+            printer.json(&view::volume(&volumes.facts(name)?));
+        } else {
+            printer.data(&format!("{name}\n"));
+        }
+        Ok(())
+    };
     match &args.command {
         Command::Create { name, size } => {
             volumes.create(name, *size)?;
-            printer.data(&format!("{name}\n"));
+            tell(name)?;
         }
-        Command::Ls { json } => {
+        Command::Ls => {
             let list = volumes.list()?;
-            if *json {
-                printer.json(&list.iter().map(described).collect::<Vec<_>>());
+            if args.json {
+                printer.json(&list.iter().map(view::volume).collect::<Vec<_>>());
             } else {
-                printer.table(table(&list));
+                printer.table(view::volumes(&list));
             }
         }
         Command::Inspect { names } => {
-            let list = names.iter().map(|name| Ok(described(&volumes.facts(name)?)));
-            printer.json(&list.collect::<Result<Vec<_>, Failure>>()?);
+            let inspect = |name| {
+                let mut described = view::volume(&volumes.facts(name)?);
+                let snapshots = volumes.snapshots(name)?;
+                described["snapshots"] = snapshots.iter().map(view::snapshot).collect();
+                Ok(described)
+            };
+            let list: Result<Vec<_>, Failure> = names.iter().map(inspect).collect();
+            printer.json(&list?);
         }
-        Command::Rm { names } => {
-            for name in names {
-                volumes.remove(name)?;
-                printer.data(&format!("{name}\n"));
+        Command::Rm { names, snapshots } => {
+            for Point { volume, snapshot } in names {
+                match snapshot {
+                    Some(snapshot) => volumes.remove_snapshot(volume, snapshot)?,
+                    None => volumes.remove(volume, *snapshots)?,
+                }
+                if !args.json {
+                    printer.data(&format!("{}\n", names_point(volume, snapshot.as_ref())));
+                }
+            }
+            if args.json {
+                let removed: Vec<_> = names.iter().map(ToString::to_string).collect();
+                printer.json(&json!({ "removed": removed }));
             }
         }
         Command::Move { from, to } => {
             volumes.rename(from, to)?;
-            printer.data(&format!("{to}\n"));
+            tell(to)?;
+        }
+        Command::Snapshot { name, snapshot } => {
+            let made = volumes.snapshot(name, snapshot.clone())?;
+            if args.json {
+                printer.json(&view::snapshot(&made));
+            } else {
+                printer.data(&format!("{}\n", names_point(&made.volume, Some(&made.name))));
+            }
+        }
+        Command::Snapshots { name } => {
+            let mut list = Vec::new();
+            match name {
+                Some(name) => list = volumes.snapshots(name)?,
+                None => {
+                    for facts in volumes.list()? {
+                        list.extend(volumes.snapshots(&facts.name)?);
+                    }
+                }
+            }
+            if args.json {
+                printer.json(&list.iter().map(view::snapshot).collect::<Vec<_>>());
+            } else {
+                printer.table(view::snapshots(&list));
+            }
+        }
+        Command::Restore { snapshot: point } => {
+            let Some(snapshot) = &point.snapshot else {
+                return Err(Failure::Usage(format!(
+                    "`{point}` is a volume; a snapshot of it is `{point}@SNAPSHOT`"
+                )));
+            };
+            volumes.restore(&point.volume, snapshot)?;
+            tell(&point.volume)?;
+        }
+        Command::Clone { from, to } => {
+            volumes.duplicate(from, to)?;
+            tell(to)?;
+        }
+        Command::Resize { name, size, shrink } => {
+            volumes.resize(name, *size, *shrink)?;
+            tell(name)?;
+        }
+        Command::Import { name, file, format } => {
+            volumes.import(name, file, *format)?;
+            tell(name)?;
+        }
+        Command::Export { from, file, format } => {
+            let format = match format {
+                Exported::Raw => Format::Raw,
+                Exported::Qcow2 => Format::Qcow2,
+            };
+            volumes.export(from, file, format)?;
+            if args.json {
+                printer.json(&json!({ "file": file, "format": format.name() }));
+            } else {
+                printer.data(&format!("{}\n", file.display()));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn described(volume: &Facts) -> Value {
-    json!({
-        "name": volume.name.as_str(),
-        "file": volume.file,
-        "format": volume.format.name(),
-        "size_bytes": volume.size,
-        "on_disk_bytes": volume.on_disk,
-        "instance": volume.holder.as_ref().map(ToString::to_string),
-    })
-}
-
-fn table(list: &[Facts]) -> Table<5> {
-    let mut table = Table::new([
-        ("NAME", Align::Left),
-        ("SIZE", Align::Right),
-        ("ON DISK", Align::Right),
-        ("FORMAT", Align::Left),
-        ("INSTANCE", Align::Left),
-    ]);
-    for volume in list {
-        table.row([
-            volume.name.to_string(),
-            volume.size.map_or_else(|| "-".to_owned(), mebibytes),
-            mebibytes(volume.on_disk),
-            volume.format.name().to_owned(),
-            volume
-                .holder
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), ToString::to_string),
-        ]);
-    }
-    table
+fn names_point(volume: &VolumeName, snapshot: Option<&SnapshotName>) -> String {
+    let (volume, snapshot) = (volume.clone(), snapshot.cloned());
+    Point { volume, snapshot }.to_string()
 }

@@ -241,36 +241,3 @@ done
     wait_until("it goes on", || user.facts("kv")["state"] == "running");
     user.xtask(&["stop", "kv"]).ok();
 }
-
-#[test]
-fn a_volume_has_one_writer_at_a_time_and_the_holder_is_named() {
-    let user = User::with_guest(&READY);
-    assert_eq!(
-        user.xtask(&["volume", "create", "data", "-s", "64M"]).ok(),
-        "data\n"
-    );
-    user.xtask(&["volume", "create", "data", "-s", "1M"])
-        .fails_with(125, &["there is a volume `data` already", "hint: "]);
-    user.detach(&["--name", "first", "--volume", "data"]).ok();
-    user.detach(&["--name", "second", "--volume", "data"]).fails_with(
-        125,
-        &[
-            "volume `data` is attached to instance `first`, which runs",
-            "stop first",
-        ],
-    );
-    let table = user.xtask(&["volume", "ls"]).ok();
-    assert!(
-        table.lines().nth(1).unwrap().starts_with("data  64.0M"),
-        "{table}"
-    );
-    assert!(table.contains("first"), "{table}");
-    user.xtask(&["volume", "rm", "data"])
-        .fails_with(125, &["is attached to instance `first`"]);
-    user.xtask(&["kill", "first"]).ok();
-    user.xtask(&["volume", "move", "data", "old"]).ok();
-    user.detach(&["--name", "second", "--volume", "data"])
-        .fails_with(2, &["there is no volume `data`", "volume create data"]);
-    user.xtask(&["volume", "rm", "old"]).ok();
-    assert_eq!(user.xtask(&["volume", "ls", "--json"]).ok(), "[]\n");
-}

@@ -58,8 +58,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = GUEST)]
     env_file: Vec<PathBuf>,
 
-    /// Disk that outlives the instance, its file's name being its label in the guest: the name of a volume, or a path
-    #[arg(long, value_name = "NAME|PATH[:ro]", help_heading = GUEST)]
+    /// Disk that outlives the instance: the name of a volume, or a path. The guest finds it by that name, or by LABEL
+    #[arg(long, value_name = "VOLUME[:LABEL][:ro]", help_heading = GUEST)]
     volume: Vec<Volume>,
 
     /// Network: `user`, a NAT of its own for each guest; `lan`, a network of guests that see each other by name, the one
