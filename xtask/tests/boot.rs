@@ -3,6 +3,8 @@
 //! Each boots `guest/probe`, a program with one subcommand for each property. Run by `cargo xtask test`, or alone by
 //! `cargo test --release -p xtask --test boot -- --ignored`.
 
+#[path = "boot/cores.rs"]
+mod cores;
 #[path = "boot/lan.rs"]
 mod lan;
 #[path = "boot/machine.rs"]

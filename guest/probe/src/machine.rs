@@ -1,9 +1,7 @@
-//! What a program sees of its machine: requests to stop, cores, the kernel's counters to wait on.
+//! What a program sees of its machine: requests to stop, the kernel's counters to wait on.
 
-use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 // SAFETY: the glue gives the first two, the kernel the others these signatures; those that are safe take any argument.
 unsafe extern "C" {
@@ -21,57 +19,6 @@ pub fn wait_stop() {
     sys_hermitage_wait_stop();
     println!("asked to stop");
     std::process::exit(7);
-}
-
-pub fn spin() {
-    println!("ready");
-    loop {
-        black_box(());
-    }
-}
-
-/// Some tenths of a second of work in registers alone, without KVM.
-fn work() -> u64 {
-    (0..100_000_000_u64).fold(1, |sum, number| sum.rotate_left(5) ^ black_box(number))
-}
-
-pub fn compute() {
-    let one = timed(|| {
-        work();
-        work();
-    });
-    let two = timed(|| {
-        let threads = [(); 2].map(|()| thread::spawn(work));
-        threads.map(|thread| thread.join().unwrap());
-    });
-    println!("{} {}", one.as_micros(), two.as_micros());
-}
-
-pub fn give_way() {
-    static IS_DONE: AtomicBool = AtomicBool::new(false);
-    // Threads take turns in going to the cores; the second one is there so that the first and the third meet.
-    let busy = thread::spawn(|| {
-        while !IS_DONE.load(Ordering::Relaxed) {
-            thread::yield_now();
-        }
-    });
-    let other = thread::spawn(|| ());
-    let woken = thread::spawn(|| {
-        thread::park();
-        IS_DONE.store(true, Ordering::Relaxed);
-    });
-    thread::sleep(Duration::from_millis(100));
-    woken.thread().unpark();
-    for thread in [busy, other, woken] {
-        thread.join().unwrap();
-    }
-    println!("all have run");
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
 }
 
 #[repr(C)]

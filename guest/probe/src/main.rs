@@ -1,6 +1,7 @@
 //! A guest program for the tests in virtual machines: `probe <property> [argument...]` shows one property, on the
 //! console and by the guest's end. Start at [`main`]; what a property shows stands beside its name.
 
+mod cores;
 mod load;
 mod machine;
 mod tcp;
@@ -54,11 +55,14 @@ fn main() {
         // Waits until it is asked to stop, and ends with 7.
         b"wait-stop" => machine::wait_stop(),
         // Keeps a core busy for ever, and knows nothing of requests.
-        b"spin" => machine::spin(),
-        // The same work by one thread, and by two at once: microseconds of each.
-        b"compute" => machine::compute(),
-        // A thread of a core is woken while another one there only gives way.
-        b"give-way" => machine::give_way(),
+        b"spin" => cores::spin(),
+        // Does the same work for each byte that its client sends, by as many threads as the byte says.
+        b"compute" => cores::compute(),
+        // A thread of a core is woken while another one there only gives way, or does not even that.
+        b"give-way" => cores::beside(thread::yield_now),
+        b"keep-busy" => cores::beside(std::hint::spin_loop),
+        // For as many milliseconds as given threads wait for a moment, and are woken in the same moment.
+        b"wake-twice" => cores::wake_twice(Duration::from_millis(number(0))),
         // After as many polls as given a reader of an eventfd waits, until 3 is written to it.
         b"eventfd" => machine::eventfd(number(0)),
         // Ends a connection while its client does nothing, and goes on.

@@ -14,7 +14,7 @@ fn listen(port: u16) -> TcpListener {
 }
 
 /// Accepts a connection on [`PORT`]. The listener goes.
-fn accept() -> TcpStream {
+pub fn accept() -> TcpStream {
     listen(PORT).accept().unwrap().0
 }
 

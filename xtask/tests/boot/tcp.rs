@@ -48,6 +48,11 @@ impl Listening {
         stream
     }
 
+    /// The id of QEMU's process.
+    pub(super) fn process(&self) -> u32 {
+        self.machine.process().unwrap().pid
+    }
+
     /// What the guest wrote to its console when it has ended well.
     fn said(&self) -> String {
         let exit = self.machine.wait_for(DEADLINE);
