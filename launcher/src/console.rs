@@ -41,6 +41,11 @@ impl Outputs {
         })
     }
 
+    /// The instance's folder has another path.
+    pub(crate) fn moved(&self, folder: &Path) {
+        lock(&self.log).moved(folder);
+    }
+
     /// Sends everything from here on to `stream`, too.
     pub(crate) fn attach(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(true)?;

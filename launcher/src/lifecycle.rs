@@ -17,6 +17,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use crate::process::ProcessId;
 use crate::service::Service;
 use crate::spec::MachineSpec;
 use crate::supervisor::{News, Refusal};
+use crate::units::InstanceName;
 
 /// How often the disk is looked at that was full.
 const ROOM_PERIOD: Duration = Duration::from_secs(1);
@@ -61,7 +63,16 @@ struct Status {
     machine: Option<Arc<Machine>>,
     /// Somebody wants it to end: it is not started again.
     asked: bool,
+    /// Others want it to have another name, which its owner gives it.
+    renames: Vec<Rename>,
     end: Option<GuestExit>,
+}
+
+/// A name that is wanted, and where to say whether it was given. Nothing is said of one that has ended.
+#[derive(Debug)]
+struct Rename {
+    to: InstanceName,
+    done: SyncSender<Result<(), Error>>,
 }
 
 /// Starts `instance` by `launch`, its own plan, and supervises it. Its console goes to `front`, too.
@@ -153,7 +164,7 @@ fn give_up(mut instance: Instance, error: &Error) {
 fn own(mut instance: Instance, mut machine: Arc<Machine>, control: &Control) {
     let mut restarts = Restarts::default();
     let exit = loop {
-        let exit = watch(&mut instance, &machine);
+        let exit = watch(&mut instance, &machine, control);
         let time = machine.started().elapsed();
         control.change(|status| status.machine = None);
         // Those who stop it hold it a moment longer; its files are its own until then.
@@ -175,16 +186,32 @@ fn own(mut instance: Instance, mut machine: Arc<Machine>, control: &Control) {
         changed
     };
     control.outputs.detach_all();
-    control.change(|status| status.end = Some(exit));
+    control.change(|status| {
+        status.renames.clear();
+        status.end = Some(exit);
+    });
+}
+
+/// Gives the instance the names that are wanted.
+fn rename(instance: &mut Instance, control: &Control) {
+    let renames = std::mem::take(&mut control.status().renames);
+    for Rename { to, done } in renames {
+        let renamed = instance.rename(&to);
+        control.outputs.moved(instance.folder());
+        // Who wanted it waits for it, or has gone away.
+        let _ = done.send(renamed);
+    }
 }
 
 /// Follows a run to its end, and writes down what changes.
-fn watch(instance: &mut Instance, machine: &Machine) -> GuestExit {
+fn watch(instance: &mut Instance, machine: &Machine, control: &Control) -> GuestExit {
     let mut known = News::default();
     loop {
+        rename(instance, control);
         let deadline = known.disk_full.then(|| Instant::now() + ROOM_PERIOD);
         let news = machine.shared().wait_until(deadline, |state| {
-            (state.news != known || state.exit.is_some()).then(|| (state.news.clone(), state.exit.clone()))
+            let is_new = state.news != known || state.exit.is_some() || !control.status().renames.is_empty();
+            is_new.then(|| (state.news.clone(), state.exit.clone()))
         });
         match news {
             Some((_, Some(exit))) => return exit,
@@ -217,7 +244,11 @@ fn start_again(
             return Err(exit);
         };
         let _ = instance.change(|state| state.finish(Phase::Restarting, &exit));
-        if control.is_asked_within(pause) {
+        let end = Instant::now().checked_add(pause);
+        while control.wants_name_until(end) {
+            rename(instance, control);
+        }
+        if control.status().asked {
             return Err(exit);
         }
         let begin = Instant::now();
@@ -347,11 +378,32 @@ impl Control {
         }
     }
 
-    /// Waits; gives whether somebody wants it to end.
-    fn is_asked_within(&self, time: Duration) -> bool {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.status(), time, |status| !status.asked);
-        waited.unwrap_or_else(PoisonError::into_inner).0.asked
+    /// Waits, unless somebody wants it to end; gives whether it is to have another name first.
+    fn wants_name_until(&self, end: Option<Instant>) -> bool {
+        let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let waited = self.changed.wait_timeout_while(self.status(), left, |status| {
+            !status.asked && status.renames.is_empty()
+        });
+        let status = waited.unwrap_or_else(PoisonError::into_inner).0;
+        !status.asked && !status.renames.is_empty()
+    }
+
+    /// Has its owner give it another name; `None` if it has ended.
+    pub(crate) fn rename(&self, to: InstanceName) -> Option<Result<(), Error>> {
+        let (done, renamed) = sync_channel(1);
+        let machine = {
+            let mut status = self.status();
+            if status.end.is_some() {
+                return None;
+            }
+            status.renames.push(Rename { to, done });
+            status.machine.clone()
+        };
+        // Its owner waits for news of the machine, or for the end of a pause.
+        self.changed.notify_all();
+        if let Some(machine) = machine {
+            machine.shared().change(|_| ());
+        }
+        renamed.recv().ok()
     }
 }

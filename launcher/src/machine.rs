@@ -120,7 +120,13 @@ pub(crate) fn start(
     remotes.extend(card);
     let command_line = CommandLine::new(&spec, descriptors);
     let log = folder.join(file::QEMU);
-    let errors = File::create(&log).map_err(Error::io("create", &log))?;
+    let errors = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&log)
+        .map_err(Error::io("create", &log))?;
     // Who debugs wants to see the first instruction: the debugger starts the guest.
     let start = if spec.gdb_port.is_some() {
         Start::Held

@@ -22,8 +22,9 @@ use crate::instance::{SOCKET, Seen};
 use crate::lifecycle::Control;
 use crate::machine::Stopped;
 use crate::supervisor::Refusal;
+use crate::units::InstanceName;
 
-/// Most bytes of a question; they have 40, and a path.
+/// Most bytes of a question; they have 40, and a path or a name.
 const MAX_QUESTION: u64 = 16 << 10;
 
 /// How long a client may take to ask: it does so at once, or never will.
@@ -44,6 +45,8 @@ pub enum Question {
     Wait,
     /// Send its console.
     Attach,
+    /// Give it another name.
+    Rename(InstanceName),
     /// Put a file, an empty overlay, on top of a volume.
     Overlay {
         /// The volume's label.
@@ -73,10 +76,14 @@ pub enum Answer {
     },
     /// Its console follows.
     Attached,
+    /// There is an instance of that name.
+    Exists,
     /// It is done.
     Done,
     /// It is not done.
     Refused(Refusal),
+    /// It cannot have another name, for a reason.
+    Failed(String),
 }
 
 impl From<Result<(), Refusal>> for Answer {
@@ -161,6 +168,13 @@ fn answer(stream: UnixStream, control: &Control) -> io::Result<()> {
             send(&stream, &Answer::Attached)?;
             return control.outputs.attach(stream);
         }
+        Question::Rename(to) => match control.rename(to) {
+            // Who asks hears no more: it has ended.
+            None => return Ok(()),
+            Some(Ok(())) => Answer::Done,
+            Some(Err(Error::Exists { .. })) => Answer::Exists,
+            Some(Err(error)) => Answer::Failed(with_causes(&error)),
+        },
         Question::Overlay { label, file } => control
             .with_machine(|machine| machine.overlay_volume(&label, &file))
             .into(),
@@ -219,14 +233,42 @@ pub fn attach(seen: &Seen) -> Result<impl io::Read + use<>, Error> {
     Ok(stream)
 }
 
+/// Gives an instance that runs another name. Its MAC address and its log stay; on a LAN it has the old name until it is
+/// started again.
+///
+/// # Errors
+/// As [`ask`]; the name is taken, or the instance's folder cannot be renamed.
+pub fn rename(seen: &Seen, to: &InstanceName) -> Result<(), Error> {
+    match ask(seen, &Question::Rename(to.clone()))? {
+        Answer::Done => Ok(()),
+        Answer::Exists => Err(Error::Exists { name: to.clone() }),
+        Answer::Failed(reason) => Err(Error::Process {
+            step: "rename the instance",
+            source: io::Error::other(reason),
+        }),
+        _ => Err(not_understood()),
+    }
+}
+
 fn ended(answer: Answer) -> Result<(Stopped, End), Error> {
     match answer {
         Answer::Ended { stopped, end } => Ok((stopped.unwrap_or(Stopped::ByItself), end)),
-        Answer::Attached | Answer::Done | Answer::Refused(_) => Err(Error::Process {
-            step: "understand the supervisor",
-            source: io::ErrorKind::InvalidData.into(),
-        }),
+        _ => Err(not_understood()),
     }
+}
+
+/// It is of another version.
+fn not_understood() -> Error {
+    Error::Process {
+        step: "understand the supervisor",
+        source: io::ErrorKind::InvalidData.into(),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let words: Vec<_> = causes.map(ToString::to_string).collect();
+    words.join(": ")
 }
 
 fn converse(seen: &Seen, question: &Question) -> Result<(BufReader<UnixStream>, Answer), Error> {

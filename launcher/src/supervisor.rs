@@ -5,8 +5,8 @@
 //! so that nothing is lost however fast a guest ends. What they find is in [`Shared`].
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -23,7 +23,6 @@ use hermitage_boot::{Ipv4Cidr, Record};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::command_line::file;
 use crate::console::Outputs;
 use crate::exit::{Evidence, GuestExit};
 use crate::machine::Received;
@@ -228,6 +227,7 @@ pub(crate) struct Run {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) folder: PathBuf,
+    /// Takes QEMU's own words.
     pub(crate) errors: File,
     pub(crate) remotes: Vec<OwnedFd>,
     pub(crate) console: Arc<Outputs>,
@@ -238,13 +238,11 @@ pub(crate) struct Run {
 
 /// Runs QEMU to its end, and judges it.
 pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>) {
-    let spawned = process::spawn(
-        &run.program,
-        &run.arguments,
-        &run.folder,
-        run.errors,
-        &run.remotes,
-    );
+    let spawn = || {
+        let errors = run.errors.try_clone()?;
+        process::spawn(&run.program, &run.arguments, &run.folder, errors, &run.remotes)
+    };
+    let spawned = spawn();
     // QEMU has its own copies now; ours would keep the sockets open, and the tap device alive, when it ends.
     drop(run.remotes);
     let (mut child, process) = match spawned.and_then(|child| Ok((Handle::of(&child)?, child))) {
@@ -294,7 +292,10 @@ pub(crate) fn supervise(run: Run, started: &SyncSender<io::Result<Arc<Shared>>>)
     });
     let patience = Instant::now().checked_add(CONSOLE_PATIENCE);
     shared.wait_until(patience, |state| state.console_done.then_some(()));
-    let words = fs::read(run.folder.join(file::QEMU)).unwrap_or_default();
+    let mut words = Vec::new();
+    let mut errors = run.errors;
+    // Not by its path, which may be another one by now.
+    let _ = errors.rewind().and_then(|()| errors.read_to_end(&mut words));
     shared.change(|state| {
         let end = state
             .records

@@ -1,6 +1,6 @@
 //! What an instance uses of this host: its QEMU's time on the CPUs, memory, and the traffic of its tap device.
 //!
-//! The traffic of other networks is not known: QEMU counts none of its user network that could be read.
+//! A LAN's process counts the traffic of its guests ([`hermitage_network`]); QEMU counts none of its user network.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ pub struct Usage {
     pub traffic: Option<Traffic>,
 }
 
-/// What a guest received and sent since its tap device was made.
+/// What a guest received and sent since its network card is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes of the frames that it was given.

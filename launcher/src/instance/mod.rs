@@ -10,7 +10,7 @@
 //!
 //! | file | what it is | written by |
 //! | --- | --- | --- |
-//! | `instance.json` | what the instance is ([`Record`]) | its creation, once |
+//! | `instance.json` | what the instance is ([`Record`]) | its creation, and who renames it |
 //! | `state.json` | what it does ([`State`]) | its supervisor |
 //! | `console.log`, `console.log.1`, ... | its console ([`crate::log`]) | its supervisor |
 //! | `disk.qcow2` | its disk, an overlay of the image | QEMU |
@@ -227,18 +227,13 @@ impl Instances {
         Ok(names)
     }
 
-    /// Gives an instance that does not run another name. Its disk, MAC address and log stay.
+    /// Gives an instance that does not run another name; of one that does, [`crate::service::rename`] asks its supervisor.
+    /// Its disk, MAC address and log stay.
     ///
     /// # Errors
     /// There is none; it runs; the name is taken.
     pub fn rename(&self, from: &InstanceName, to: &InstanceName) -> Result<(), Error> {
-        let mut instance = self.open(from)?;
-        let target = self.folder.join(to.as_str());
-        instance.record.request.name = to.clone();
-        // The folder's name is what counts: if we are killed between the two, `start` takes that.
-        folder::rename(&instance.folder, &target, to)?;
-        files::write_json(&target.join(files::RECORD), &instance.record)
-            .map_err(Error::io("write", target.join(files::RECORD)))
+        self.open(from)?.rename(to)
     }
 
     fn lock(&self, name: &InstanceName) -> Result<Lock, Error> {
@@ -321,6 +316,18 @@ impl Instance {
             name: self.name.clone(),
             ..self.record.request.clone()
         }
+    }
+
+    /// Gives it another name.
+    pub(crate) fn rename(&mut self, to: &InstanceName) -> Result<(), Error> {
+        let target = self.folder.with_file_name(to.as_str());
+        // The folder's name is what counts: if we are killed between the two, `start` takes that.
+        folder::rename(&self.folder, &target, to)?;
+        self.folder = target;
+        self.name = to.clone();
+        self.record.request.name = to.clone();
+        let path = self.folder.join(files::RECORD);
+        files::write_json(&path, &self.record).map_err(Error::io("write", path))
     }
 
     /// Removes it, with all its files.

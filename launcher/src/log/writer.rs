@@ -35,6 +35,11 @@ impl Writer {
         }
     }
 
+    /// The log's folder has another path.
+    pub(crate) fn moved(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.folder);
+    }
+
     /// Takes what the guest wrote. An unfinished line is kept until it ends, or [`Self::settle`] is called.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         let mut records = Vec::new();

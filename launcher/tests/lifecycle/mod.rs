@@ -201,6 +201,66 @@ fn an_instance_is_started_again_with_the_same_disk_address_and_ports() {
 }
 
 #[test]
+fn an_instance_that_runs_goes_on_under_its_new_name() {
+    let root = Root::with_guest(&[
+        Step::Control("hears stop\n"),
+        Step::Console("ready\n"),
+        Step::Listen,
+        Step::Console("bye\n"),
+        Step::Exit(0),
+    ]);
+    let [db, taken] = ["db", "taken"].map(|name| name.parse().unwrap());
+    let request = RunRequest {
+        name: taken,
+        ..root.request()
+    };
+    let other = root.create(&request, Options::default()).unwrap();
+    let supervised = root.run(Options::default());
+    root.wait_until_ready();
+    root.wait_until_it_hears();
+    let before = root.seen();
+    let error = service::rename(&before, &request.name).unwrap_err();
+    assert!(matches!(error, Error::Exists { .. }), "{error}");
+    service::rename(&before, &db).unwrap();
+
+    let gone = root.instances().see(&before.name).unwrap_err();
+    assert!(matches!(gone, Error::NoInstance { .. }), "{gone}");
+    let seen = root.instances().see(&db).unwrap();
+    assert_eq!(
+        (seen.state.phase, &seen.record.request.name),
+        (Phase::Running, &db)
+    );
+    assert_eq!(seen.record.request.mac, before.record.request.mac);
+    service::stop(&seen, PATIENCE).unwrap();
+    supervised.finish();
+    let seen = root.instances().see(&db).unwrap();
+    assert_eq!(seen.state.phase, Phase::Exited);
+    assert_eq!(console(&seen.folder), "ready\nbye\n");
+    assert!(!before.folder.exists());
+    other.kill();
+    other.finish();
+}
+
+#[test]
+fn an_instance_that_is_about_to_be_started_again_is_renamed() {
+    let root = Root::with_guest(&[Step::Control("end exit 0 \n"), Step::Exit(0)]);
+    let supervised = root.run(restarting("always"));
+    root.wait_until(|seen| seen.state.phase == Phase::Restarting);
+    let db = "db".parse().unwrap();
+    service::rename(&root.seen(), &db).unwrap();
+    let seen = root.instances().see(&db).unwrap();
+    let restarts = seen.state.restarts;
+    let watch = Watch::new(&seen.folder).unwrap();
+    while root.instances().see(&db).unwrap().state.restarts <= restarts {
+        watch.wait().unwrap();
+    }
+    supervised.stop(PATIENCE);
+    supervised.finish();
+    let seen = root.instances().see(&db).unwrap();
+    assert_eq!(seen.state.phase, Phase::Exited);
+}
+
+#[test]
 fn what_is_attached_gets_every_byte_to_the_end() {
     let root = Root::with_guest(&[
         Step::Control("hears stop\n"),

@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
 }
 
 /// The network's process and its guests, where it runs.
-fn members(store: &Store, name: &NetworkName) -> Result<(Option<u32>, Vec<Member>), StoreError> {
+pub(super) fn members(store: &Store, name: &NetworkName) -> Result<(Option<u32>, Vec<Member>), StoreError> {
     let Some(mut client) = Client::connect(&store.folder(name))? else {
         return Ok((None, Vec::new()));
     };

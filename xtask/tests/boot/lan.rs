@@ -150,6 +150,13 @@ fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
     answering.join().unwrap();
     assert_eq!(user.run("lan:other", "probe resolve first"), "no such name\n");
 
+    // The network has counted what both sent and were given.
+    let stats = user.json(&["stats", "--no-stream", "--json", "first", "second"]);
+    for row in stats.as_array().unwrap() {
+        assert!(row["sent_bytes"].as_u64().unwrap() > 100, "{row}");
+        assert!(row["received_bytes"].as_u64().unwrap() > 100, "{row}");
+    }
+
     // Nobody takes what is another's.
     let image = image().to_str().unwrap();
     let thief =

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use launcher::InstanceName;
+use launcher::{Error, InstanceName, Instances, service};
 use serde_json::json;
 
 use super::instances;
@@ -15,7 +15,7 @@ use crate::printer::Printer;
 Example:
   cargo xtask rename kv kv-old
 
-The instance must not run. It keeps its disk, MAC address and log.")]
+It keeps its disk, MAC address and log. One that runs has its old name on a LAN until it is started again.")]
 pub(crate) struct Args {
     /// The instance
     from: InstanceName,
@@ -29,11 +29,23 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
-    instances()?.rename(&args.from, &args.to)?;
+    rename(&instances()?, &args.from, &args.to)?;
     if args.json {
         printer.json(&json!({ "from": args.from.as_str(), "name": args.to.as_str() }));
     } else {
         printer.data(&format!("{}\n", args.to));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn rename(instances: &Instances, from: &InstanceName, to: &InstanceName) -> Result<(), Error> {
+    let owned = match instances.rename(from, to) {
+        Err(error @ Error::Running { .. }) => error,
+        done => return done,
+    };
+    match service::rename(&instances.see(from)?, to) {
+        // Whoever owns it starts or removes it just now.
+        Err(Error::NotRunning { .. }) => Err(owned),
+        done => done,
+    }
 }

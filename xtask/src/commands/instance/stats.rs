@@ -1,17 +1,20 @@
 //! `cargo xtask stats`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use hermitage_network::Store;
 use launcher::instance::Seen;
-use launcher::usage::Usage;
+use launcher::network::Network;
+use launcher::usage::{Traffic, Usage};
 use launcher::{InstanceName, Instances};
 use serde::Serialize;
 
-use super::instances;
+use super::{instances, root};
+use crate::commands::network;
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::table::{Align, Table, mebibytes};
@@ -27,7 +30,7 @@ Examples:
   cargo xtask stats --no-stream --json kv
 
 CPU is that of QEMU: 100% is one core of this host. RESIDENT is what it has in memory, the guest's part and its own.
-RECEIVED and SENT are of guests with a tap device; of other networks it is not known.")]
+RECEIVED and SENT are of guests with a tap device or on a LAN; QEMU counts nothing on its user network.")]
 pub(crate) struct Args {
     /// The instances [default: all that run]
     #[arg(value_name = "NAME")]
@@ -99,19 +102,21 @@ fn look(
             .map(|name| instances.see(name))
             .collect::<Result<_, _>>()?
     };
+    let on_lans = on_lans(&seen)?;
     let mut now = HashMap::new();
     let rows = seen.iter().filter_map(|seen| {
         let process = seen.state.qemu.as_ref()?;
         let usage = Usage::of(process).ok()?;
         let name = seen.name.to_string();
+        let traffic = usage.traffic.or_else(|| on_lans.get(&name).copied());
         let cpus = before.get(&name).map_or(0.0, |before| usage.cpus_since(before));
         now.insert(name.clone(), usage);
         Some(Row {
             name,
             cpus,
             resident_bytes: usage.resident,
-            received_bytes: usage.traffic.map(|traffic| traffic.received),
-            sent_bytes: usage.traffic.map(|traffic| traffic.sent),
+            received_bytes: traffic.map(|traffic| traffic.received),
+            sent_bytes: traffic.map(|traffic| traffic.sent),
             memory_mib: seen.record.request.memory.mib(),
             vcpus: seen.record.request.cpus.get(),
             qemu_pid: process.pid,
@@ -120,6 +125,29 @@ fn look(
     let rows = rows.collect();
     *before = now;
     Ok(rows)
+}
+
+/// The traffic of the guests on LANs, by their names.
+fn on_lans(seen: &[Seen]) -> Result<HashMap<String, Traffic>, Failure> {
+    let store = Store::new(&root()?);
+    let mut all = HashMap::new();
+    let lans: BTreeSet<_> = seen
+        .iter()
+        .filter_map(|seen| match &seen.record.request.network {
+            Network::Lan(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    for lan in lans {
+        // A process that does not answer knows nothing.
+        let (_, members) = network::members(&store, lan).unwrap_or_default();
+        all.extend(members.into_iter().map(|member| {
+            let counters = member.counters;
+            let (received, sent) = (counters.received_bytes, counters.sent_bytes);
+            (member.name, Traffic { received, sent })
+        }));
+    }
+    Ok(all)
 }
 
 fn table(rows: &[Row]) -> Table<8> {
