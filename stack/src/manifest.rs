@@ -12,7 +12,7 @@ use std::time::Duration;
 use hermitage_network::NetworkName;
 use hermitage_yaml::Diagnostic;
 use launcher::instance::RestartPolicy;
-use launcher::volume::Volume;
+use launcher::volume::{Volume, VolumeName};
 use launcher::{Cpus, Forward, Memory, Variable};
 
 /// The file's name, in a package's folder.
@@ -38,8 +38,19 @@ pub struct Stack {
     pub image: Option<String>,
     /// The network that its instances are on; one of its own, of its name, if `None`.
     pub network: Option<NetworkName>,
+    /// Volumes of its own, which are made when they are missing.
+    pub volumes: Vec<OwnVolume>,
     /// Its services: each after those that it depends on.
     pub services: Vec<Service>,
+}
+
+/// A volume of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnVolume {
+    /// Its name, which begins with the stack's. Guests find it by what stands behind that.
+    pub name: VolumeName,
+    /// Bytes, for when it is made.
+    pub size: u64,
 }
 
 /// A service of a stack.

@@ -20,10 +20,11 @@ use hermitage_network::{NetworkName, Settings, Store};
 use launcher::detach::{self, Handover};
 use launcher::instance::Options;
 use launcher::machine::STOP_PATIENCE;
+use launcher::volume::{VolumeError, VolumeName, Volumes};
 use launcher::{Error, Instance, InstanceName, Instances, Launch, Network, service};
 
 use self::board::Board;
-use crate::manifest::{Ready, Stack};
+use crate::manifest::{OwnVolume, Ready, Stack};
 use crate::member::{Member, members};
 use crate::plan::{Action, Found, Step, plan, stop_order};
 use crate::ready::{self, NotReady};
@@ -39,6 +40,10 @@ const LETTING_GO: Duration = Duration::from_secs(5);
 pub enum Event {
     /// Machines are slower than they could be.
     Fallback(String),
+    /// A volume was made.
+    Made(VolumeName),
+    /// A volume is gone.
+    VolumeRemoved(VolumeName),
     /// A guest runs that did not.
     Started(String),
     /// A service of a guest is ready, so long after the start.
@@ -126,6 +131,7 @@ impl Runner<'_> {
     /// # Errors
     /// See [`RunError`].
     pub fn up(&self, stack: &Stack, image: &Path, only: Option<&str>) -> Result<Vec<Step>, RunError> {
+        self.make_volumes(stack)?;
         let instances = Instances::below(self.root)?;
         let concerns = |service: &str| only.is_none_or(|only| only == service);
         let mut planned = Vec::new();
@@ -195,6 +201,38 @@ impl Runner<'_> {
         let mut members = members(instances)?;
         members.retain(|member| member.stack == stack);
         Ok(members)
+    }
+
+    /// The stack's own volumes are made when they are missing.
+    fn make_volumes(&self, stack: &Stack) -> Result<(), RunError> {
+        let volumes = Volumes::new(self.root);
+        let known = volumes.names()?;
+        for OwnVolume { name, size } in &stack.volumes {
+            if known.contains(name) {
+                continue;
+            }
+            match volumes.create(name, *size) {
+                Ok(_) => (self.observer)(Event::Made(name.clone())),
+                // Another `up` did.
+                Err(Error::Volume(VolumeError::Exists { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes volumes of a stack, those that are there, with their snapshots.
+    ///
+    /// # Errors
+    /// An instance uses one; a file cannot be removed.
+    pub fn remove_volumes(&self, names: &[VolumeName]) -> Result<(), RunError> {
+        let volumes = Volumes::new(self.root);
+        let known = volumes.names()?;
+        for name in names.iter().filter(|name| known.contains(name)) {
+            volumes.remove(name, true)?;
+            (self.observer)(Event::VolumeRemoved(name.clone()));
+        }
+        Ok(())
     }
 
     /// A network that the stack does not share is made when it is missing.

@@ -112,6 +112,16 @@ fn what_cannot_be_is_refused_where_it_stands() {
             "2:18",
         ),
         (
+            "volumes:\n  a b: { size: 1M }\nservices:\n  a: {}",
+            "`a b` is not a volume",
+            "2:3",
+        ),
+        (
+            "volumes:\n  data: { size: big }\nservices:\n  a: {}",
+            "`big` is no size",
+            "2:17",
+        ),
+        (
             "services:\n  a: { replicas: 2, volumes: [data] }",
             "the volume `data` is one guest's",
             "2:18",
@@ -181,4 +191,30 @@ fn a_service_is_scaled_to_what_it_can_have() {
     );
     let error = stack.scale("wroker", 2).unwrap_err();
     assert_eq!(error.to_string(), "stack `shop` has no service `wroker`");
+}
+
+#[test]
+fn own_volumes_have_the_stacks_name_before_their_own() {
+    let stack = parse(
+        "\
+volumes:
+  data: { size: 64M }
+services:
+  a: { volumes: [data, other, ./data.raw] }
+  b: { volumes: [data:db:ro] }
+",
+    )
+    .unwrap();
+    let own: Vec<_> = stack
+        .volumes
+        .iter()
+        .map(|volume| (volume.name.as_str(), volume.size))
+        .collect();
+    assert_eq!(own, [("shop-data", 64 << 20)]);
+    let texts = |service: &str| -> Vec<String> {
+        let service = stack.service(service).unwrap();
+        service.volumes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(texts("a"), ["shop-data:data", "other", "/x/shop/./data.raw"]);
+    assert_eq!(texts("b"), ["shop-data:db:ro"]);
 }

@@ -235,9 +235,17 @@ fn pictures_go_in_and_inverted_pictures_come_out() {
     );
     assert_eq!(user.facts("pictures-db-1")["qemu_pid"], before[0]);
 
+    // What is kept, and who keeps it.
+    let list: Value = serde_json::from_str(&user.xtask(&["volume", "ls", "--json"])).unwrap();
+    for (volume, name) in list.as_array().unwrap().iter().zip(["db", "storage"]) {
+        assert_eq!(volume["name"], format!("pictures-{name}"));
+        assert_eq!(volume["users"][0]["instance"], format!("pictures-{name}-1"));
+    }
+
     // Nothing stays.
-    user.xtask(&["down"]);
+    user.xtask(&["down", "--volumes"]);
     assert_eq!(user.xtask(&["ps", "-a", "--json"]).trim(), "[]");
+    assert_eq!(user.xtask(&["volume", "ls", "--json"]).trim(), "[]");
     assert!(!user.folder.path().join("root/networks/pictures").exists());
     let error = user.fails(1, &["down"]);
     assert!(error.contains("there is no such stack"), "{error}");

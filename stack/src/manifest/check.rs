@@ -7,12 +7,14 @@ use std::str::FromStr;
 use hermitage_network::NetworkName;
 use hermitage_yaml::{Diagnostic, Source};
 use launcher::instance::RestartPolicy;
+use launcher::log::Limits;
+use launcher::volume::{MAX_LABEL, Volume};
 use launcher::{Cpus, InstanceName, Memory};
 use marked_yaml::types::Node;
 use marked_yaml::{LoaderOptions, Span, Spanned, spanned_serde};
 use serde::Deserialize;
 
-use super::{MAX_REPLICAS, READY_PATIENCE, Ready, Service, Stack, StackError};
+use super::{MAX_REPLICAS, OwnVolume, READY_PATIENCE, Ready, Service, Stack, StackError};
 use crate::member::instance_name;
 
 /// The file as it is written.
@@ -21,7 +23,15 @@ use crate::member::instance_name;
 struct RawStack {
     image: Option<String>,
     network: Option<Spanned<String>>,
+    #[serde(default)]
+    volumes: HashMap<Spanned<String>, RawVolume>,
     services: HashMap<Spanned<String>, RawService>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVolume {
+    size: Spanned<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -59,8 +69,13 @@ pub(super) fn check(path: &Path, text: String, name: NetworkName) -> Result<Stac
         source: Source::new(path, text, "a stack"),
         folder: path.parent().unwrap_or(Path::new("")),
         name: &name,
+        volumes: BTreeMap::new(),
     };
     let raw = checker.raw()?;
+    let checker = Checker {
+        volumes: checker.volumes(&raw.volumes)?,
+        ..checker
+    };
     let network = raw
         .network
         .as_ref()
@@ -98,10 +113,12 @@ pub(super) fn check(path: &Path, text: String, name: NetworkName) -> Result<Stac
         services.insert(key.to_string(), (*key, checked));
     }
     let services = checker.ordered(services)?;
+    let volumes = checker.volumes.into_values().collect();
     Ok(Stack {
         path: path.to_owned(),
         image: raw.image,
         network,
+        volumes,
         services,
         name,
     })
@@ -111,6 +128,8 @@ struct Checker<'a> {
     source: Source,
     folder: &'a Path,
     name: &'a NetworkName,
+    /// The stack's own volumes, by what guests find them by.
+    volumes: BTreeMap<String, OwnVolume>,
 }
 
 impl Checker<'_> {
@@ -174,7 +193,7 @@ impl Checker<'_> {
             let entry = format!("{name}={}", **value).parse();
             entry.map_err(|error: launcher::units::ParseError| self.wrong_word(value, error.to_string()))
         };
-        let volumes: Vec<launcher::volume::Volume> = self.texts(&raw.volumes)?;
+        let volumes: Vec<Volume> = self.texts(&raw.volumes)?;
         let or = |value: &Option<Spanned<String>>, default| {
             value.as_ref().map_or(default, |value| (**value).clone())
         };
@@ -189,10 +208,7 @@ impl Checker<'_> {
             cpus: raw.cpus.as_ref().map_or(Ok(Cpus::ONE), |cpus| self.text(cpus))?,
             environment: raw.env.iter().map(variable).collect::<Result<_, _>>()?,
             ports: self.texts(&raw.ports)?,
-            volumes: volumes
-                .into_iter()
-                .map(|volume| volume.within(self.folder))
-                .collect(),
+            volumes: volumes.into_iter().map(|volume| self.placed(volume)).collect(),
             depends_on: raw.depends_on.iter().map(|name| name.to_string()).collect(),
             ready: raw.ready.as_ref().map(|ready| self.ready(ready)).transpose()?,
             restart: raw
@@ -204,6 +220,40 @@ impl Checker<'_> {
             return Err(self.wrong(replicas, format!("`{}` cannot have so many: {reason}", **key)));
         }
         Ok(service)
+    }
+
+    fn volumes(
+        &self,
+        raw: &HashMap<Spanned<String>, RawVolume>,
+    ) -> Result<BTreeMap<String, OwnVolume>, StackError> {
+        let own = |(key, volume): (&Spanned<String>, &RawVolume)| {
+            // By itself it is a label.
+            let valid = self
+                .text::<Volume>(key)?
+                .name()
+                .filter(|name| name.as_str().len() <= MAX_LABEL);
+            let name = format!("{}-{}", self.name, **key).parse();
+            let (Some(_), Ok(name)) = (valid, name) else {
+                let message = format!(
+                    "`{}` is no name of a volume: up to {MAX_LABEL} letters, digits and `-`",
+                    **key
+                );
+                return Err(self.wrong_word(key, message));
+            };
+            let size = Limits::parse_size(&volume.size)
+                .map_err(|error| self.wrong_word(&volume.size, error.to_string()))?;
+            Ok((key.to_string(), OwnVolume { name, size }))
+        };
+        raw.iter().map(own).collect()
+    }
+
+    /// A volume for who is elsewhere: one of the stack's own has the stack's name before its own.
+    fn placed(&self, volume: Volume) -> Volume {
+        let own = volume.name().and_then(|name| self.volumes.get(name.as_str()));
+        match own {
+            Some(own) => volume.renamed(&own.name),
+            None => volume.within(self.folder),
+        }
     }
 
     fn ready(&self, ready: &RawReady) -> Result<Ready, StackError> {

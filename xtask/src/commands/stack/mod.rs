@@ -138,6 +138,8 @@ fn run<T>(
 fn say(event: &Event, printer: &Printer) {
     printer.note(&match event {
         Event::Fallback(why) => format!("using tcg, which is slower: {why}"),
+        Event::Made(name) => format!("volume {name}: made"),
+        Event::VolumeRemoved(name) => format!("volume {name}: removed"),
         Event::Started(name) => format!("{name}: started"),
         Event::Ready(name, time) => format!("{name}: ready after {:.2} s", time.as_secs_f64()),
         Event::Stopped(name) => format!("{name}: stopped"),
