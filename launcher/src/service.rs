@@ -4,9 +4,8 @@
 //! A client sends one line of JSON, a [`Question`]. The answer is one line, an [`Answer`], when there is one; for
 //! [`Question::Attach`] it comes at once, and the guest's console follows it, byte for byte, to the instance's end.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::exit::End;
-use crate::instance::{SOCKET, Seen};
+use crate::instance::{Pinned, SOCKET, Seen};
 use crate::lifecycle::Control;
 use crate::machine::Stopped;
 use crate::supervisor::Refusal;
@@ -108,7 +107,7 @@ impl Service {
     pub(crate) fn listen(folder: &Path) -> Result<Listener, Error> {
         let fault = |error| Error::io("listen on", folder.join(SOCKET))(error);
         Self::remove_socket(folder).map_err(fault)?;
-        let listen = || UnixListener::bind(Short::of(folder)?.path());
+        let listen = || UnixListener::bind(Pinned::new(folder)?.path().join(SOCKET));
         listen().map(Listener).map_err(fault)
     }
 
@@ -279,7 +278,7 @@ fn converse(seen: &Seen, question: &Question) -> Result<(BufReader<UnixStream>, 
         return Err(not_running());
     }
     let talk = || {
-        let stream = UnixStream::connect(Short::of(&seen.folder)?.path())?;
+        let stream = UnixStream::connect(Pinned::new(&seen.folder)?.path().join(SOCKET))?;
         send(&stream, question)?;
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
@@ -295,17 +294,4 @@ fn converse(seen: &Seen, question: &Question) -> Result<(BufReader<UnixStream>, 
             source,
         },
     })
-}
-
-/// A path to the socket that is short however long the folder's is: a socket's may have 107 bytes.
-struct Short(File);
-
-impl Short {
-    fn of(folder: &Path) -> io::Result<Self> {
-        File::open(folder).map(Self)
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.0.as_raw_fd()))
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -78,6 +79,27 @@ impl Drop for New {
             // What stays is swept when this process is gone.
             let _ = fs::remove_dir_all(&self.folder);
         }
+    }
+}
+
+/// A folder, by a path that stays right when the folder is renamed, and is short however long its own is: that of a
+/// socket may have 107 bytes.
+#[derive(Debug)]
+pub struct Pinned(File);
+
+impl Pinned {
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        File::open(folder).map(Self)
+    }
+
+    /// The path, in this process, as long as this value lives.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 }
 

@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use folder::Pinned;
 pub use record::{FORMAT, Options, Record};
 pub use restart::RestartPolicy;
 pub use state::{Phase, State};

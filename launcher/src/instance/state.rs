@@ -129,7 +129,10 @@ impl State {
     }
 
     /// The state of the instance in `folder`, as it is now.
-    pub(super) fn now(folder: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// There is none; its file is damaged.
+    pub fn now(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(files::STATE);
         let state: Self = files::read_json(&path)?;
         if !state.is_abandoned() {

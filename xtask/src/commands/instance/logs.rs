@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
+use launcher::instance::{Pinned, State};
 use launcher::log::{Entry, Reader};
 use launcher::time::Timestamp;
 use launcher::{Error, InstanceName, Instances};
@@ -81,9 +82,11 @@ fn show(
         path: seen.folder.clone(),
         source,
     };
+    // It may be renamed while it is followed.
+    let folder = Pinned::new(&seen.folder).map_err(fault)?;
     // Before the log is read, so that nothing comes between unseen.
-    let watch = launcher::log::Watch::new(&seen.folder).map_err(fault)?;
-    let mut reader = Reader::open(&seen.folder).map_err(fault)?;
+    let watch = launcher::log::Watch::new(&folder.path()).map_err(fault)?;
+    let mut reader = Reader::open(&folder.path()).map_err(fault)?;
     let mut output = Output {
         args,
         printer,
@@ -103,9 +106,7 @@ fn show(
     last.entries.drain(..).for_each(|entry| output.print(&entry));
     while args.follow && output.is_read {
         // Looked at first: what the guest wrote before its end is read after it.
-        let goes_on = instances
-            .see(name)
-            .is_ok_and(|seen| seen.state.phase.is_supervised());
+        let goes_on = State::now(&folder.path()).is_ok_and(|state| state.phase.is_supervised());
         reader.each(|entry| output.print(&entry)).map_err(fault)?;
         if !goes_on {
             break;

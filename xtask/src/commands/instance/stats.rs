@@ -1,12 +1,12 @@
 //! `cargo xtask stats`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use hermitage_network::Store;
+use hermitage_network::{NetworkName, Store};
 use launcher::instance::Seen;
 use launcher::network::Network;
 use launcher::usage::{Traffic, Usage};
@@ -108,7 +108,11 @@ fn look(
         let process = seen.state.qemu.as_ref()?;
         let usage = Usage::of(process).ok()?;
         let name = seen.name.to_string();
-        let traffic = usage.traffic.or_else(|| on_lans.get(&name).copied());
+        let on_lan = || {
+            let mac = seen.record.request.mac?.to_string();
+            on_lans.get(&(lan(seen)?.clone(), mac)).copied()
+        };
+        let traffic = usage.traffic.or_else(on_lan);
         let cpus = before.get(&name).map_or(0.0, |before| usage.cpus_since(before));
         now.insert(name.clone(), usage);
         Some(Row {
@@ -127,27 +131,29 @@ fn look(
     Ok(rows)
 }
 
-/// The traffic of the guests on LANs, by their names.
-fn on_lans(seen: &[Seen]) -> Result<HashMap<String, Traffic>, Failure> {
+/// The traffic of the guests on LANs, by network and MAC address: one that was renamed has its old name there.
+fn on_lans(seen: &[Seen]) -> Result<BTreeMap<(NetworkName, String), Traffic>, Failure> {
     let store = Store::new(&root()?);
-    let mut all = HashMap::new();
-    let lans: BTreeSet<_> = seen
-        .iter()
-        .filter_map(|seen| match &seen.record.request.network {
-            Network::Lan(name) => Some(name),
-            _ => None,
-        })
-        .collect();
+    let mut all = BTreeMap::new();
+    let lans: BTreeSet<_> = seen.iter().filter_map(lan).collect();
     for lan in lans {
         // A process that does not answer knows nothing.
         let (_, members) = network::members(&store, lan).unwrap_or_default();
         all.extend(members.into_iter().map(|member| {
             let counters = member.counters;
             let (received, sent) = (counters.received_bytes, counters.sent_bytes);
-            (member.name, Traffic { received, sent })
+            ((lan.clone(), member.mac), Traffic { received, sent })
         }));
     }
     Ok(all)
+}
+
+/// The LAN that an instance is on.
+fn lan(seen: &Seen) -> Option<&NetworkName> {
+    match &seen.record.request.network {
+        Network::Lan(name) => Some(name),
+        _ => None,
+    }
 }
 
 fn table(rows: &[Row]) -> Table<8> {
