@@ -7,7 +7,8 @@
 //! - [`manifest`]: `package.yaml`, checked; [`resolve`]: what it requires, in order; [`package`]: all stages of a package;
 //! - [`toolchain`]: the Rust 1.85.0 that compiles guests, found or provided on first use;
 //! - [`libhermit`] (from the source that [`kernel`] prepares), [`loader`], [`service`]: the compile stages, each made
-//!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build;
+//!   again only when a digest of its inputs changes; [`sources`] and [`cargo`] are how they build, [`patch`] is how the
+//!   kernel and, in [`library`], Rust's `std` are mended;
 //! - [`gather`], [`ignore`], [`tree`], [`image`], [`compose`]: what is in an image, where it lies on the disk, and how it gets there;
 //! - [`update`]: changes an image that is there, with the help of an index beside it;
 //! - [`images`]: removes and renames images, with what lies beside them;
@@ -33,9 +34,11 @@ mod index;
 pub mod inspect;
 pub mod kernel;
 pub mod libhermit;
+mod library;
 pub mod loader;
 pub mod manifest;
 pub mod package;
+mod patch;
 pub mod process;
 pub mod repository;
 pub mod resolve;

@@ -13,6 +13,8 @@ use crate::cargo::{CargoError, GuestCargo, remapped_paths};
 use crate::digest::Inputs;
 use crate::event::Stage;
 use crate::kernel::{self, KernelError};
+use crate::library;
+use crate::patch::PatchError;
 use crate::process::{Invocation, ProcessError};
 use crate::session::Session;
 use crate::sources::{self, SourcesError};
@@ -20,6 +22,15 @@ use crate::toolchain::GuestToolchain;
 
 /// The recipe, part of the digest; raise the number when what is done below changes.
 const RECIPE: &str = "libhermit 2";
+
+/// What is compiled, beside the kernel.
+const INPUTS: [&str; 5] = [
+    "guest/libhermit",
+    "guest/files",
+    "formats/boot",
+    "formats/erofs",
+    "Cargo.toml",
+];
 
 /// What the kernel is built for.
 const TARGET: &str = "x86_64-unknown-none";
@@ -36,6 +47,9 @@ pub enum LibhermitError {
     /// The kernel's source could not be provided.
     #[error("cannot provide the kernel's source")]
     Kernel(#[from] KernelError),
+    /// The source of `std` could not be provided.
+    #[error("cannot provide the source of `std`")]
+    Library(#[source] PatchError),
     /// Its sources could not be laid out.
     #[error(transparent)]
     Sources(#[from] SourcesError),
@@ -61,7 +75,8 @@ impl LibhermitError {
             Self::Kernel(error) => error.hint(),
             Self::Cargo(error) => error.hint(),
             Self::Cache(error) => error.hint(),
-            Self::Sources(_) | Self::Tool(_) | Self::NoArchive => None,
+            Self::Library(PatchError::Cache(error)) => error.hint(),
+            Self::Library(_) | Self::Sources(_) | Self::Tool(_) | Self::NoArchive => None,
         }
     }
 }
@@ -73,6 +88,8 @@ pub struct Libhermit {
     pub archive: PathBuf,
     /// Symbols whose callers are to reach our glue instead (`ld --wrap`).
     pub wraps: Vec<String>,
+    /// The source of `std`, patched so that it calls what is in the archive.
+    pub library: PathBuf,
 }
 
 impl Libhermit {
@@ -82,6 +99,7 @@ impl Libhermit {
     /// The kernel cannot be fetched or patched, it does not compile, or the cache cannot be written.
     pub fn build(session: &Session<'_>, toolchain: &GuestToolchain) -> Result<Self, LibhermitError> {
         let kernel = kernel::prepare(session, toolchain)?;
+        let library = library::prepare(session, toolchain).map_err(LibhermitError::Library)?;
         session.stage(Stage::Libhermit, "", || {
             let package = session.workspace.join("guest/libhermit");
             let wraps = wraps(&package.join("wraps.txt"))?;
@@ -90,7 +108,7 @@ impl Libhermit {
                 .bytes("compiler", toolchain.verbose_version().as_bytes())
                 .bytes("flags", RUSTFLAGS.join(" ").as_bytes())
                 .bytes("kernel", kernel.digest.as_bytes());
-            for input in ["guest/libhermit", "formats/boot", "Cargo.toml"] {
+            for input in INPUTS {
                 inputs.path(&session.workspace.join(input))?;
             }
             let cache = Cache::new(&session.environment)?;
@@ -100,7 +118,12 @@ impl Libhermit {
             };
             let (archive, outcome) =
                 cache.result("libhermit", &inputs.finish(), ".a", session.observer, make)?;
-            Ok::<_, LibhermitError>((Self { archive, wraps }, outcome))
+            let libhermit = Self {
+                archive,
+                wraps,
+                library,
+            };
+            Ok::<_, LibhermitError>((libhermit, outcome))
         })
     }
 }

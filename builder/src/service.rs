@@ -14,6 +14,7 @@ use crate::cargo::{Artifact, CargoError, GuestCargo, remapped_paths};
 use crate::digest::Inputs;
 use crate::event::{Outcome, Stage};
 use crate::libhermit::Libhermit;
+use crate::library;
 use crate::process::{Invocation, ProcessError};
 use crate::session::Session;
 use crate::toolchain::GuestToolchain;
@@ -116,10 +117,16 @@ pub fn build_services(
     session.stage(Stage::Services, &subject, || {
         let cargo = GuestCargo::new(session, toolchain)?;
         let packages = package_names(&cargo, session, services)?;
-        let rustflags = remapped_paths(session, toolchain);
+        let mut rustflags = remapped_paths(session, toolchain);
+        // It may lie in the workspace; the compiler takes the last that fits.
+        rustflags.push(format!(
+            "--remap-path-prefix={}=/rust/library",
+            libhermit.library.display()
+        ));
         let mut build = cargo
             .build(TARGET, &session.guest_target().join("build"), &rustflags)
             .directory(&session.workspace)
+            .env(library::VARIABLE, &libhermit.library)
             .args([
                 "-Zbuild-std=std,panic_abort",
                 "-Zbuild-std-features=compiler-builtins-mem",

@@ -5,6 +5,8 @@
 
 #[path = "boot/cores.rs"]
 mod cores;
+#[path = "boot/files.rs"]
+mod files;
 #[path = "boot/lan.rs"]
 mod lan;
 #[path = "boot/machine.rs"]

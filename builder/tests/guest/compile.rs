@@ -40,7 +40,13 @@ fn machine() -> Machine {
         "registry/hermit-kernel/Cargo.toml",
         "[package]\nname = \"hermit-kernel\"\n",
     );
-    machine.file("formats/boot/src/lib.rs", "");
+    machine.file(
+        "guest/std/patches/0001-fix.patch",
+        "--- a/std/Cargo.toml\n+++ b/std/Cargo.toml\n@@ -0,0 +1 @@\n+patched\n",
+    );
+    for source in ["formats/boot", "formats/erofs", "guest/files"] {
+        machine.file(&format!("{source}/src/lib.rs"), "");
+    }
     machine.file("guest/libhermit/Cargo.lock", "");
     machine.file("guest/libhermit/wraps.txt", "# why\nsys_exit\n");
     machine.file(
@@ -227,9 +233,13 @@ fn an_old_binary_that_comes_back_is_stripped_again() {
 #[test]
 fn libhermit_is_built_from_patched_sources_with_its_own_symbols_renamed() {
     let machine = machine();
-    let archive = libhermit(&machine).unwrap().archive;
+    let libhermit = libhermit(&machine).unwrap();
     assert_eq!(
-        fs::read_to_string(archive).unwrap(),
+        fs::read_to_string(libhermit.library.join("std/Cargo.toml")).unwrap(),
+        "patched\n"
+    );
+    assert_eq!(
+        fs::read_to_string(libhermit.archive).unwrap(),
         "archive\nmemcpy hermit_memcpy\n"
     );
     let patched = machine.path("target/guest/libhermit/source/hermit-kernel/src/lib.rs");
@@ -245,6 +255,8 @@ fn libhermit_is_built_once_for_the_same_inputs_and_anew_for_others() {
     for input in [
         "guest/libhermit/src/lib.rs",
         "formats/boot/src/lib.rs",
+        "formats/erofs/src/lib.rs",
+        "guest/files/src/lib.rs",
         "guest/kernel/patches/0001-fix.patch",
     ] {
         let known = fs::read_to_string(machine.path(input)).unwrap_or_default();
@@ -255,7 +267,7 @@ fn libhermit_is_built_once_for_the_same_inputs_and_anew_for_others() {
         fs::remove_file(machine.path("guest/libhermit/src/lib.rs")).unwrap_or_default();
     }
     assert_eq!(libhermit(&machine).unwrap().archive, first);
-    assert_eq!(builds(&machine).len(), 4);
+    assert_eq!(builds(&machine).len(), 6);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What is said between the launcher, the loader and the guest.
 //!
-//! This crate owns five small formats, and the names and addresses under which they are found:
+//! This crate owns six small formats, and the names and addresses under which they are found:
 //! - [`config`]: the boot configuration, what a guest is told at its start (arguments, environment, flags);
 //! - [`address`]: the addresses that a guest is given, and those that it tells;
 //! - [`sets`]: the commands that an image has by name;
 //! - [`control`]: the lines that a guest writes to its control channel (time marks, its address, how it ended);
 //! - [`end`]: how a guest can end, and the exit code that each end has;
+//! - [`files`]: where a guest finds its image's files;
 //! - [`seal`]: the checksum in a program's file.
 //!
 //! It does not own how the bytes travel: the launcher, the loader and the guest's runtime do that.
@@ -18,6 +19,7 @@ pub mod address;
 pub mod config;
 pub mod control;
 pub mod end;
+pub mod files;
 pub mod seal;
 pub mod sets;
 
@@ -25,6 +27,7 @@ pub use address::{Ipv4Cidr, StaticAddress};
 pub use config::BootConfig;
 pub use control::Record;
 pub use end::{GuestEnd, Reason};
+pub use files::{DeviceAddress, Files};
 pub use sets::BootSets;
 
 /// Name of the fw_cfg file that carries an encoded [`BootConfig`] (QEMU, `docs/specs/fw_cfg`: user files

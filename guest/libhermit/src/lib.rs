@@ -6,9 +6,10 @@
 //! - [`stop`]: between the launcher and the program: the request to end;
 //! - [`end`]: between the program and the power switch: what the launcher learns about a guest's end;
 //! - [`fault`]: the words for a CPU exception;
+//! - [`files`]: between `std::fs` and the image's disk, which is [`disk`]'s;
 //! - [`network`]: what is told of the network card;
 //! - [`trace`]: time marks of the boot;
-//! - [`port`]: the serial ports and the other I/O ports that this takes.
+//! - [`port`]: the serial ports and the other I/O ports that this takes; [`lock`].
 //!
 //! It gets in between in two ways. The linker's `--wrap` sends what the service calls `NAME` to our `__wrap_NAME`
 //! (`wraps.txt` lists the names; what was wrapped stays reachable as `__real_NAME`); and the patches in
@@ -22,8 +23,11 @@
 
 extern crate alloc;
 
+mod disk;
 mod end;
 mod fault;
+mod files;
+mod lock;
 mod network;
 mod port;
 mod start;

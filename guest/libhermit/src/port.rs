@@ -86,3 +86,31 @@ fn write(port: u16, value: u8) {
     // SAFETY: only registers of the serial ports and the exit device are written here, which touches no memory.
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
 }
+
+/// Configuration mechanism #1 (PCI 3.0, 3.2.2.3.2).
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: u16 = 0xcfc;
+const PCI_ENABLE: u32 = 1 << 31;
+
+/// Reads a register of PCI's configuration space.
+pub(crate) fn read_configuration(address: u32) -> u32 {
+    let value: u32;
+    // SAFETY: selects a register and reads it, which touches no memory; no device acts on either.
+    unsafe {
+        asm!("out dx, eax", in("dx") PCI_ADDRESS, in("eax") PCI_ENABLE | address, options(nomem, nostack, preserves_flags));
+        asm!("in eax, dx", in("dx") PCI_DATA, out("eax") value, options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
+/// Writes a register of PCI's configuration space.
+///
+/// # Safety
+/// What the device does with the value is sound.
+pub(crate) unsafe fn write_configuration(address: u32, value: u32) {
+    // SAFETY: selects a register, and writes it as the caller answers for.
+    unsafe {
+        asm!("out dx, eax", in("dx") PCI_ADDRESS, in("eax") PCI_ENABLE | address, options(nomem, nostack, preserves_flags));
+        asm!("out dx, eax", in("dx") PCI_DATA, in("eax") value, options(nostack, preserves_flags));
+    }
+}

@@ -5,9 +5,10 @@ use core::ffi::{CStr, c_char};
 use core::{ptr, slice};
 
 use hermitage_boot::control::mark;
-use hermitage_boot::{BootConfig, HANDOFF_VARIABLE, Reason};
+use hermitage_boot::files::FILES_VARIABLE;
+use hermitage_boot::{BootConfig, Files, HANDOFF_VARIABLE, Reason};
 
-use crate::{end, stop, trace};
+use crate::{end, files, stop, trace};
 
 unsafe extern "C" {
     fn __real_runtime_entry(argc: i32, argv: *const *const c_char, env: *const *const c_char) -> !;
@@ -34,40 +35,48 @@ unsafe extern "C" fn __wrap_runtime_entry(
     unsafe { __real_runtime_entry(argc, argv, env) }
 }
 
-/// The boot configuration that the loader left in memory, if it did.
+/// The boot configuration that the loader left in memory, if it did. Where the image's files are, it says beside.
 ///
 /// # Safety
 /// `env` is null, or an array of C strings that live for ever, with a null pointer at its end.
 unsafe fn handed_over(env: *const *const c_char) -> Option<BootConfig> {
+    let mut found = None;
     let mut entry = env;
     // SAFETY: `entry` starts at the array, and moves on only while it has not seen the null pointer at its end.
     while !entry.is_null() && unsafe { !(*entry).is_null() } {
         // SAFETY: not null, so a C string that lives for ever.
-        let text = unsafe { CStr::from_ptr(*entry) }.to_bytes();
+        let text = unsafe { CStr::from_ptr(*entry) }.to_str().unwrap_or_default();
         // SAFETY: not yet at the end of the array.
         entry = unsafe { entry.add(1) };
 
-        let Some((address, length)) = parse(text) else {
-            continue;
-        };
-        // SAFETY: the loader says where it put the bytes; it identity-maps them, and never gives them to the
-        // kernel's allocator.
-        let bytes = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(address), length) };
-        match BootConfig::decode(bytes) {
-            Ok(config) => return Some(config),
-            Err(error) => end::because(Reason::Boot, format_args!("{error}")),
+        match text.split_once('=') {
+            Some((FILES_VARIABLE, value)) => {
+                if let Some(files) = Files::parse(value) {
+                    files::are_at(files);
+                }
+            }
+            // SAFETY: the loader says where it put the bytes.
+            Some((HANDOFF_VARIABLE, value)) => found = unsafe { decode(value) }.or(found),
+            _ => {}
         }
     }
-    None
+    found
 }
 
-/// Reads `HERMITAGE_BOOT=0x<address>,<length>`.
-fn parse(entry: &[u8]) -> Option<(usize, usize)> {
-    let value = entry
-        .strip_prefix(HANDOFF_VARIABLE.as_bytes())?
-        .strip_prefix(b"=0x")?;
-    let (address, length) = core::str::from_utf8(value).ok()?.split_once(',')?;
-    Some((usize::from_str_radix(address, 16).ok()?, length.parse().ok()?))
+/// Decodes the boot configuration at `0x<address>,<length>`.
+///
+/// # Safety
+/// The loader wrote that: what lies there is identity-mapped, and never given to the kernel's allocator.
+unsafe fn decode(place: &str) -> Option<BootConfig> {
+    let (address, length) = place.strip_prefix("0x")?.split_once(',')?;
+    let address = usize::from_str_radix(address, 16).ok()?;
+    let length = length.parse().ok()?;
+    // SAFETY: as the caller promises.
+    let bytes = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(address), length) };
+    match BootConfig::decode(bytes) {
+        Ok(config) => Some(config),
+        Err(error) => end::because(Reason::Boot, format_args!("{error}")),
+    }
 }
 
 fn unpack(config: BootConfig) -> (i32, *const *const c_char, *const *const c_char) {

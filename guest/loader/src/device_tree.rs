@@ -8,7 +8,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use hermitage_boot::{HANDOFF_VARIABLE, StaticAddress};
+use hermitage_boot::files::FILES_VARIABLE;
+use hermitage_boot::{Files, HANDOFF_VARIABLE, StaticAddress};
 
 use crate::memory::Region;
 use crate::mmio::Slot;
@@ -25,6 +26,8 @@ pub struct Facts<'a, R> {
     pub memory: R,
     /// The boot configuration: its address and length.
     pub boot_config: (u64, usize),
+    /// Where the image's files are.
+    pub files: Files,
     /// Frequency of the time-stamp counter.
     pub tsc_khz: u32,
     /// Whether the kernel prints what it does.
@@ -83,6 +86,7 @@ fn arguments<R>(facts: &Facts<'_, R>) -> String {
     push_number(&mut text, address, 16);
     text.push(',');
     push_number(&mut text, length as u64, 10);
+    push_files(&mut text, facts.files);
     if let Some(StaticAddress { cidr, gateway }) = facts.address {
         push_address(&mut text, " -ip ", cidr.address());
         push_address(&mut text, " -mask ", cidr.mask());
@@ -102,6 +106,18 @@ fn arguments<R>(facts: &Facts<'_, R>) -> String {
         push_device(&mut text, *card);
     }
     text
+}
+
+fn push_files(text: &mut String, files: Files) {
+    text.push_str(" env=");
+    text.push_str(FILES_VARIABLE);
+    text.push('=');
+    let (bus, address) = files.device.parts();
+    text.push_str(bus);
+    for (before, number) in [(':', address), (',', files.start), (',', files.size)] {
+        text.push(before);
+        push_number(text, number, 16);
+    }
 }
 
 fn push_address(text: &mut String, option: &str, address: Ipv4Addr) {
@@ -215,12 +231,23 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
+    use hermitage_boot::DeviceAddress;
+
     use super::*;
+
+    const FILES: &str = " env=HERMITAGE_FILES=pci:1800,100000,4000";
 
     fn facts<R>(memory: R) -> Facts<'static, R> {
         Facts {
             memory,
             boot_config: (0x1000, 2),
+            files: Files {
+                device: DeviceAddress::Pci(0x1800),
+                start: 0x10_0000,
+                size: 0x4000,
+            },
             tsc_khz: 1,
             verbose: false,
             address: None,
@@ -241,7 +268,7 @@ mod tests {
         };
         assert_eq!(
             arguments(&told),
-            "-freq 2100 env=HERMITAGE_BOOT=0x123000,77 -verbose"
+            format!("-freq 2100 env=HERMITAGE_BOOT=0x123000,77{FILES} -verbose")
         );
         told.address = Some(StaticAddress {
             cidr: "192.168.17.2/20".parse().unwrap(),
@@ -249,7 +276,9 @@ mod tests {
         });
         assert_eq!(
             arguments(&told),
-            "-freq 2100 env=HERMITAGE_BOOT=0x123000,77 -ip 192.168.17.2 -mask 255.255.240.0 -verbose"
+            format!(
+                "-freq 2100 env=HERMITAGE_BOOT=0x123000,77{FILES} -ip 192.168.17.2 -mask 255.255.240.0 -verbose"
+            )
         );
         told.address = Some(StaticAddress {
             cidr: "10.0.0.2/8".parse().unwrap(),
@@ -273,7 +302,10 @@ mod tests {
             tsc_khz: 0,
             ..facts(())
         };
-        assert_eq!(arguments(&told), "-freq 1 env=HERMITAGE_BOOT=0x1000,2");
+        assert_eq!(
+            arguments(&told),
+            format!("-freq 1 env=HERMITAGE_BOOT=0x1000,2{FILES}")
+        );
     }
 
     fn tree(regions: u64) -> Vec<u8> {
@@ -304,7 +336,7 @@ mod tests {
         assert_eq!(rsdp.starting_address as u64, 0xf_5ad0);
         assert_eq!(
             tree.chosen().bootargs(),
-            Some("-freq 1 env=HERMITAGE_BOOT=0x1000,2")
+            Some(format!("-freq 1 env=HERMITAGE_BOOT=0x1000,2{FILES}").as_str())
         );
         let chosen = tree.find_node("/chosen").unwrap();
         assert_eq!(chosen.property("rng-seed").unwrap().value, [7; SEED]);

@@ -13,8 +13,8 @@ mod machine;
 use alloc::format;
 use alloc::string::String;
 
-use hermitage_boot::FW_CFG_BOOT_CONFIG;
 use hermitage_boot::config::MAX_ENCODED;
+use hermitage_boot::{DeviceAddress, FW_CFG_BOOT_CONFIG, Files};
 use hermitage_erofs::reader::FileSystem;
 use hermitage_loader::command::{self, Command, Source};
 use hermitage_loader::device_tree::{self, Facts};
@@ -51,7 +51,7 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
         .filter(|address| acpi::is_root(*address))
         .or_else(acpi::find_root);
     let devices = Devices::find(slots, rsdp)?;
-    let (disk, partitions) = find_disk(&devices)?;
+    let (device, disk, partitions) = find_disk(&devices)?;
     timeline.done("disk");
 
     let command = match given {
@@ -90,6 +90,11 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
     let device_tree = device_tree::build(Facts {
         memory: told.memory.above(program.mapped_end()),
         boot_config: (handoff::keep_boot_config(&command.encoded), command.encoded.len()),
+        files: Files {
+            device,
+            start: partitions.root.start,
+            size: partitions.root.size,
+        },
         tsc_khz,
         verbose: command.config.verbose,
         address: command.config.address,
@@ -117,14 +122,14 @@ fn given_command(line: &[u8]) -> Result<Option<Command>, Error> {
     }
 }
 
-/// The first disk with an image on it.
-fn find_disk(devices: &Devices) -> Result<(Disk<BlockDevice>, Partitions), Error> {
+/// The first disk with an image on it, and where it is.
+fn find_disk(devices: &Devices) -> Result<(DeviceAddress, Disk<BlockDevice>, Partitions), Error> {
     let mut failure = Error::NoDisk;
-    for device in devices.disks() {
+    for (address, device) in devices.disks() {
         let error = match device.map(Disk::new) {
             None => Error::UnusableDisk,
             Some(disk) => match gpt::find(&disk) {
-                Ok(partitions) => return Ok((disk, partitions)),
+                Ok(partitions) => return Ok((address, disk, partitions)),
                 Err(error) => Error::NoImage(error),
             },
         };

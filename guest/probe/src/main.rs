@@ -2,6 +2,7 @@
 //! console and by the guest's end. Start at [`main`]; what a property shows stands beside its name.
 
 mod cores;
+mod files;
 mod load;
 mod machine;
 mod tcp;
@@ -90,6 +91,12 @@ fn main() {
         b"rows" => volume::rows(&argument(0), number(1)),
         // Whether the volume that is given can be written, or why not.
         b"try-volume" => volume::attempt(&argument(0)),
+        // What `std::fs` does with the files of the image that its test composes, and with those in memory.
+        b"files" => files::of_the_image(),
+        // Serves ranges of the file that is given: a line is an offset and a length, the answer the bytes.
+        b"serve-file" => files::serve(&argument(0)),
+        // Reads so many bytes of a file of the image and of a volume, in order, and prints how fast.
+        b"file-speed" => files::speed(&argument(0), &argument(1), number(2)),
         // Serves whoever measures, and never ends.
         b"load-server" => load::serve(),
         // Measures the server at the address that is given.

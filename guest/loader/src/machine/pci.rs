@@ -6,6 +6,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use hermitage_boot::DeviceAddress;
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::pci::bus::{
@@ -36,15 +37,23 @@ const HEADER_MULTI_FUNCTION: u8 = 1 << 7;
 
 const VENDOR_VIRTIO: u32 = 0x1af4;
 
+/// A function's address as the ports take it.
+fn number(function: DeviceFunction) -> u32 {
+    let DeviceFunction {
+        bus,
+        device,
+        function,
+    } = function;
+    u32::from(bus) << 16 | u32::from(device) << 11 | u32::from(function) << 8
+}
+
 /// Access through the ports.
 struct Ports;
 
 impl Ports {
     fn select(device: DeviceFunction, register: u8) {
-        let function =
-            u32::from(device.bus) << 16 | u32::from(device.device) << 11 | u32::from(device.function) << 8;
         // SAFETY: selects a register; no device acts on it.
-        unsafe { port::write32(ADDRESS, ENABLE | function | u32::from(register & !3)) };
+        unsafe { port::write32(ADDRESS, ENABLE | number(device) | u32::from(register & !3)) };
     }
 }
 
@@ -85,8 +94,8 @@ pub(crate) fn exists() -> bool {
 }
 
 /// The virtio devices of one type, in the order of their addresses, buses behind bridges included, ready to be
-/// driven.
-pub(crate) fn devices(wanted: DeviceType) -> impl Iterator<Item = Option<PciTransport>> {
+/// driven; where each is.
+pub(crate) fn devices(wanted: DeviceType) -> impl Iterator<Item = (DeviceAddress, Option<PciTransport>)> {
     let functions = functions();
     let found: Vec<_> = functions
         .iter()
@@ -96,7 +105,12 @@ pub(crate) fn devices(wanted: DeviceType) -> impl Iterator<Item = Option<PciTran
     if found.iter().any(|function| !is_placed(function.address)) {
         place_devices(&functions);
     }
-    found.into_iter().map(|function| transport(function.address))
+    found.into_iter().map(|function| {
+        (
+            DeviceAddress::Pci(number(function.address)),
+            transport(function.address),
+        )
+    })
 }
 
 /// All functions there are.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
+use hermitage_boot::DeviceAddress;
 use virtio_drivers::device::blk::{BlkReq, BlkResp, VirtIOBlk};
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::{DeviceType, SomeTransport};
@@ -144,17 +145,17 @@ impl Devices {
         cards
     }
 
-    /// The disks, in the order of their addresses; `None` for one that cannot be driven.
-    pub(crate) fn disks(&self) -> impl Iterator<Item = Option<BlockDevice>> {
+    /// The disks, in the order of their addresses, with these; `None` for one that cannot be driven.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = (DeviceAddress, Option<BlockDevice>)> {
         let open = |transport| VirtIOBlk::new(transport).ok().map(BlockDevice);
         self.of_type(DeviceType::Block)
-            .map(move |transport| transport.and_then(open))
+            .map(move |(address, transport)| (address, transport.and_then(open)))
     }
 
     /// Fills `buffer` from a virtio entropy source; whether there is one that does.
     pub(crate) fn entropy(&self, buffer: &mut [u8]) -> bool {
         self.of_type(DeviceType::EntropySource)
-            .flatten()
+            .filter_map(|(_, transport)| transport)
             .any(|transport| {
                 let Ok(mut source) = VirtIORng::<Identity, _>::new(transport) else {
                     return false;
@@ -172,7 +173,10 @@ impl Devices {
     }
 
     /// The devices of one type, ready to be driven.
-    fn of_type(&self, wanted: DeviceType) -> impl Iterator<Item = Option<SomeTransport<'static>>> {
+    fn of_type(
+        &self,
+        wanted: DeviceType,
+    ) -> impl Iterator<Item = (DeviceAddress, Option<SomeTransport<'static>>)> {
         let (on_pci, mapped) = match self {
             Self::Pci => (Some(pci::devices(wanted)), None),
             Self::Mapped(devices) => (None, Some(devices.clone())),
@@ -180,12 +184,15 @@ impl Devices {
         let on_pci = on_pci
             .into_iter()
             .flatten()
-            .map(|transport| transport.map(SomeTransport::from));
+            .map(|(address, transport)| (address, transport.map(SomeTransport::from)));
         let mapped = mapped
             .into_iter()
             .flatten()
             .filter(move |device| device.is(wanted))
-            .map(|device| device.transport().map(SomeTransport::from));
+            .map(|device| {
+                let address = DeviceAddress::Mapped(device.slot.address);
+                (address, device.transport().map(SomeTransport::from))
+            });
         on_pci.chain(mapped)
     }
 }

@@ -1,4 +1,4 @@
-//! Disks on PCI. The loader has been here: what firmware left open has an address, and decoding is on.
+//! The disks on PCI, but for the image's. The loader has been here: what firmware left open has an address, and decoding is on.
 
 use std::arch::asm;
 use std::io;
@@ -21,17 +21,19 @@ const HOST_BRIDGE: DeviceFunction = DeviceFunction {
     function: 0,
 };
 
-/// The virtio disks on the first bus, where QEMU puts them.
+/// The virtio disks on the first bus, where QEMU puts them, but for the image's.
 pub(super) fn disks() -> io::Result<Vec<PciTransport>> {
     if Ports.read_word(HOST_BRIDGE, 0) == NOTHING {
         // Disks of a machine without PCI cannot be found by asking.
         return Ok(Vec::new());
     }
+    let of_image = sys_hermitage_image_disk();
     let mut root = PciRoot::new(Ports);
     let functions = root.enumerate_bus(0);
     let disks: Vec<_> = functions
         .filter(|(_, info)| virtio_device_type(info) == Some(DeviceType::Block))
         .map(|(function, _)| function)
+        .filter(|function| i64::from(number(*function)) != of_image)
         .collect();
     let transports = disks.into_iter().map(|function| {
         let (_, command) = root.get_status_command(function);
@@ -45,19 +47,30 @@ pub(super) fn disks() -> io::Result<Vec<PciTransport>> {
     transports.collect()
 }
 
+// SAFETY: this is the signature that the glue gives it (`guest/libhermit/src/files/image.rs`), and any thread may call it
+// at any time.
+unsafe extern "C" {
+    /// The function that is the image's disk, which the glue drives, or -1.
+    safe fn sys_hermitage_image_disk() -> i64;
+}
+
+/// A function's address as the ports take it.
+fn number(function: DeviceFunction) -> u32 {
+    let DeviceFunction {
+        bus,
+        device,
+        function,
+    } = function;
+    u32::from(bus) << 16 | u32::from(device) << 11 | u32::from(function) << 8
+}
+
 /// Access through the ports. The kernel is done with its own at this time: it looks for devices once, at boot.
 struct Ports;
 
 impl Ports {
     fn select(function: DeviceFunction, register: u8) {
-        let DeviceFunction {
-            bus,
-            device,
-            function,
-        } = function;
-        let address = u32::from(bus) << 16 | u32::from(device) << 11 | u32::from(function) << 8;
         // SAFETY: selects a register; no device acts on it.
-        unsafe { write(ADDRESS, ENABLE | address | u32::from(register & !3)) };
+        unsafe { write(ADDRESS, ENABLE | number(function) | u32::from(register & !3)) };
     }
 }
 

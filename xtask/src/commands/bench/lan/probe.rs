@@ -15,31 +15,46 @@ use builder::toolchain::GuestToolchain;
 
 /// Composes it in a folder. Its default is `probe hello` with `MODE=default`.
 pub(crate) fn compose_probe(out_dir: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(out_dir);
+    compose_probe_with(&root().join("guest/probe"), "[]", out_dir)
+}
+
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// The same, with `files` of the folder `package`, as a manifest names them.
+pub(crate) fn compose_probe_with(
+    package: &Path,
+    files: &str,
+    out_dir: &Path,
+) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let session = |workspace: PathBuf| Session {
         workspace,
         environment: Environment::read(),
         observer: &Silent,
     };
-    let main = session(root.to_owned());
+    let main = session(root().to_owned());
     let toolchain = GuestToolchain::provide(&main)?;
     let libhermit = Libhermit::build(&main, &toolchain)?;
     let loader = build_loader(&main, &toolchain)?;
     // The probe is a workspace of its own.
-    let crate_dir = root.join("guest/probe");
+    let crate_dir = root().join("guest/probe");
     let spec = ServiceSpec {
         crate_dir: crate_dir.clone(),
         bin: "probe".to_owned(),
         features: vec![],
     };
-    let built = build_services(&session(crate_dir.clone()), &toolchain, &libhermit, &[spec])?;
+    let built = build_services(&session(crate_dir), &toolchain, &libhermit, &[spec])?;
     let binaries = built
         .into_iter()
         .map(|binary| (binary.name, binary.path))
         .collect();
-    let text = "{ name: probe, title: Probe, author: Hermitage, services: [probe], \
-                config_set: { hello: { bootcmd: probe hello, env: { MODE: default } } } }";
-    let manifest = Manifest::parse(&crate_dir.join("package.yaml"), text.to_owned())?;
+    let text = format!(
+        "{{ name: probe, title: Probe, author: Hermitage, services: [probe], files: {files}, \
+           config_set: {{ hello: {{ bootcmd: probe hello, env: {{ MODE: default }} }} }} }}"
+    );
+    let manifest = Manifest::parse(&package.join("package.yaml"), text)?;
     let request = ComposeRequest {
         resolution: &Resolution::alone(manifest)?,
         out_dir,

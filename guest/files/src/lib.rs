@@ -1,0 +1,12 @@
+//! Files of a guest, as far as they need no machine: `guest/libhermit` puts system calls on top and a disk below.
+//!
+//! - [`path`]: which file system a path leads to;
+//! - [`cache`]: a disk's bytes, read ahead, in memory that does not grow.
+//!
+//! Start at [`cache::Cache`].
+#![no_std]
+
+extern crate alloc;
+
+pub mod cache;
+pub mod path;

@@ -1,0 +1,155 @@
+//! The properties of files. What each one does stands beside its name in `main`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use hermitage_runtime::Volume;
+
+fn names(folder: impl AsRef<Path>) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+fn kind<T>(result: std::io::Result<T>) -> ErrorKind {
+    match result {
+        Ok(_) => panic!("it was to fail"),
+        Err(error) => error.kind(),
+    }
+}
+
+pub fn of_the_image() {
+    // What composition put there.
+    assert_eq!(fs::read_to_string("/srv/hello.txt").unwrap(), "hello, file\n");
+    assert_eq!(
+        fs::read_to_string("srv/./deep/../hello.txt").unwrap(),
+        "hello, file\n"
+    );
+    assert_eq!(fs::read("/srv/deep/link").unwrap(), b"hello, file\n");
+    assert_eq!(fs::read("/srv/empty").unwrap(), b"");
+    assert!(names("/").is_superset(&["bin", "proc", "srv", "tmp"].map(String::from).into()));
+    assert_eq!(
+        names("/srv"),
+        ["big", "deep", "empty", "hello.txt"].map(String::from).into()
+    );
+    assert_eq!(names("/srv/deep").len(), 300, "and the link");
+    for entry in fs::read_dir("/srv").unwrap().map(Result::unwrap) {
+        let is_folder = entry.file_name() == "deep";
+        assert_eq!(entry.file_type().unwrap().is_dir(), is_folder, "{entry:?}");
+        assert_eq!(entry.metadata().unwrap().is_file(), !is_folder, "{entry:?}");
+    }
+    let metadata = fs::metadata("/srv/hello.txt").unwrap();
+    assert!(metadata.is_file() && metadata.len() == 12);
+    assert!(fs::symlink_metadata("/srv/deep/link").unwrap().is_symlink());
+
+    let mut file = File::open("/srv/hello.txt").unwrap();
+    let mut word = [0; 4];
+    assert_eq!(file.seek(SeekFrom::End(-5)).unwrap(), 7);
+    file.read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"file");
+    let mut other = file.try_clone().unwrap();
+    assert_eq!(
+        other.seek(SeekFrom::Current(-4)).unwrap(),
+        7,
+        "a clone is at the same place"
+    );
+    assert_eq!(file.seek(SeekFrom::Start(1000)).unwrap(), 1000);
+    assert_eq!(other.read(&mut word).unwrap(), 0);
+    assert_eq!(kind(file.seek(SeekFrom::Current(-1001))), ErrorKind::InvalidInput);
+    file.sync_all().unwrap();
+
+    // What cannot be says why.
+    assert_eq!(kind(File::open("/srv/nothing")), ErrorKind::NotFound);
+    assert_eq!(kind(File::open("/srv/hello.txt/x")), ErrorKind::NotADirectory);
+    assert_eq!(kind(fs::read_dir("/srv/hello.txt")), ErrorKind::NotADirectory);
+    assert_eq!(kind(fs::read("/srv")), ErrorKind::IsADirectory);
+    assert_eq!(
+        kind(File::create("/srv/hello.txt")),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    assert_eq!(kind(File::create("/srv/new")), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(kind(File::create_new("/srv/empty")), ErrorKind::AlreadyExists);
+    assert_eq!(kind(fs::create_dir("/srv/new")), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(kind(fs::remove_file("/srv/empty")), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(
+        kind(fs::rename("/srv/empty", "/srv/new")),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    assert_eq!(
+        kind(fs::rename("/srv/empty", "/tmp/new")),
+        ErrorKind::CrossesDevices
+    );
+
+    // What is in memory is as before.
+    assert_eq!(kind(File::open("/tmp/nothing")), ErrorKind::NotFound);
+    fs::write("/tmp/note", "kept for a while").unwrap();
+    let mut note = File::open("/srv/../tmp/note").unwrap();
+    assert_eq!(note.seek(SeekFrom::Start(9)).unwrap(), 9);
+    let mut rest = String::new();
+    note.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "a while");
+    fs::remove_file("/tmp/note").unwrap();
+
+    // More than the table had at first, all at once, by several threads.
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let files: Vec<_> = (0..100)
+                    .map(|at| File::open(format!("/srv/deep/{at}")).unwrap())
+                    .collect();
+                for (at, mut file) in files.into_iter().enumerate() {
+                    let mut text = String::new();
+                    file.read_to_string(&mut text).unwrap();
+                    assert_eq!(text, at.to_string().repeat(500));
+                }
+            });
+        }
+    });
+    println!("all is as it should be");
+}
+
+pub fn serve(path: &str) {
+    let listener = TcpListener::bind("0.0.0.0:9000").unwrap();
+    for stream in listener.incoming().map(Result::unwrap) {
+        let path = path.to_owned();
+        thread::spawn(move || {
+            let mut file = File::open(path).unwrap();
+            let mut answers = stream.try_clone().unwrap();
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let (offset, length) = line.split_once(' ').unwrap();
+                file.seek(SeekFrom::Start(offset.parse().unwrap())).unwrap();
+                let mut range = (&mut file).take(length.parse().unwrap());
+                std::io::copy(&mut range, &mut answers).unwrap();
+                answers.flush().unwrap();
+            }
+        });
+    }
+}
+
+pub fn speed(path: &str, label: &str, length: u64) {
+    let report = |what: &str, size: usize, begin: Instant| {
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("{what} {size}: {:.0} MB/s", length as f64 / seconds / 1e6);
+    };
+    let volume = Volume::open(label).unwrap();
+    for size in [4096, 64 << 10, 1 << 20] {
+        let mut buffer = vec![0; size];
+        let begin = Instant::now();
+        let mut file = File::open(path).unwrap();
+        for _ in 0..length / size as u64 {
+            file.read_exact(&mut buffer).unwrap();
+        }
+        report("file", size, begin);
+        let begin = Instant::now();
+        for at in 0..length / size as u64 {
+            volume.read_at(&mut buffer, at * size as u64).unwrap();
+        }
+        report("volume", size, begin);
+    }
+}

@@ -1,0 +1,129 @@
+//! Stories of files: those of the image are there for `std::fs`, however large, in any machine.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use launcher::{Entry, MachineType, RunRequest};
+
+use super::tcp::Listening;
+use super::{probe, request, seen};
+
+const BIG: u64 = 1 << 30;
+
+/// What is not zero of the large file: a piece at the start of each stretch, so that the file takes no room on the host.
+const STRETCH: u64 = 1 << 20;
+const PIECE: u64 = 10_000;
+
+/// The large file's byte at an offset.
+fn byte(offset: u64) -> u8 {
+    let (stretch, within) = (offset / STRETCH, offset % STRETCH);
+    if within < PIECE {
+        (stretch * 31 + within * 7 + within / 256) as u8 | 1
+    } else {
+        0
+    }
+}
+
+fn range(offset: u64, length: u64) -> Vec<u8> {
+    (offset..offset + length).map(byte).collect()
+}
+
+/// The probe's image with files; composed once.
+fn with_files() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let package = tempfile::tempdir().unwrap();
+        let deep = package.path().join("srv/deep");
+        fs::create_dir_all(&deep).unwrap();
+        let srv = package.path().join("srv");
+        fs::write(srv.join("hello.txt"), "hello, file\n").unwrap();
+        fs::write(srv.join("empty"), "").unwrap();
+        for at in 0..299 {
+            fs::write(deep.join(at.to_string()), at.to_string().repeat(500)).unwrap();
+        }
+        symlink("../hello.txt", deep.join("link")).unwrap();
+        let big = File::create(srv.join("big")).unwrap();
+        big.set_len(BIG).unwrap();
+        for start in (0..BIG).step_by(STRETCH as usize) {
+            big.write_all_at(&range(start, PIECE), start).unwrap();
+        }
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("with-files");
+        let image = probe::compose_probe_with(package.path(), "[{ source: srv, destination: /srv }]", &out)
+            .unwrap_or_else(|error| panic!("cannot compose the probe: {error:?}"));
+        // Its zeros need no room on the host; where there is no such tool, they have it.
+        let _ = Command::new("fallocate").arg("--dig-holes").arg(&image).status();
+        image
+    })
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn std_finds_the_files_of_the_image_in_any_machine() {
+    let direct = |machine| RunRequest {
+        machine,
+        ..request(with_files(), Entry::Direct, "probe files")
+    };
+    let from_disk = request(with_files(), Entry::Disk, "probe files");
+    for request in [
+        direct(MachineType::Pc),
+        direct(MachineType::Q35),
+        direct(MachineType::Microvm),
+        from_disk,
+    ] {
+        let seen = seen(&request);
+        assert_eq!(seen.console, "all is as it should be\n", "{seen:?}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_file_of_1_gib_is_served_by_range_in_a_small_machine() {
+    for memory in ["128M", "24M"] {
+        let guest = Listening::start(RunRequest {
+            memory: memory.parse().unwrap(),
+            ..request(with_files(), Entry::Direct, "probe serve-file /srv/big")
+        });
+        let mut streams = [guest.connect(), guest.connect()];
+        // Places that repeat in each run; the first and the last bytes among them.
+        let mut random = 1_u64;
+        let mut places = vec![(0, 1), (BIG - 1, 1), (BIG - 300_000, 300_000)];
+        places.extend((0..60).map(|_| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Near where a piece begins or ends, so that what is not zero is seen.
+            let begin = (random >> 34) % (BIG / STRETCH - 2) * STRETCH;
+            (begin + (random >> 20) % (2 * PIECE), (random >> 7) % 200_000)
+        }));
+        for (at, (offset, length)) in places.into_iter().enumerate() {
+            let stream = &mut streams[at % 2];
+            writeln!(stream, "{offset} {length}").unwrap();
+            let mut answer = vec![0; length as usize];
+            stream.read_exact(&mut answer).unwrap();
+            assert!(
+                answer == range(offset, length),
+                "{memory}: {length} bytes at {offset}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_volume_and_the_image_are_read_beside_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("beside.raw");
+    File::create(&volume).unwrap().set_len(64 << 20).unwrap();
+    let seen = seen(&RunRequest {
+        volumes: vec![volume.to_str().unwrap().parse().unwrap()],
+        ..request(
+            with_files(),
+            Entry::Direct,
+            "probe file-speed /srv/big beside 4194304",
+        )
+    });
+    assert_eq!(seen.exit.code(), 0, "{seen:?}");
+    assert_eq!(seen.console.lines().count(), 6, "{seen:?}");
+}
