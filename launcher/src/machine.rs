@@ -34,10 +34,12 @@ use crate::command_line::{CommandLine, Descriptors, file};
 use crate::console::Outputs;
 use crate::error::Error;
 use crate::exit::GuestExit;
+use crate::forward::{Forward, Protocol};
 use crate::instance::Instance;
 use crate::log;
 use crate::monitor::{Monitor, Start};
 use crate::network::lan::Place;
+use crate::network::{Link, backlog};
 use crate::process::ProcessId;
 use crate::qemu::Qemu;
 use crate::spec::MachineSpec;
@@ -165,6 +167,7 @@ pub(crate) fn start(
         _place: place,
     };
     machine.wait_until_it_is_up(qemu)?;
+    machine.let_clients_wait();
     Ok(machine)
 }
 
@@ -226,6 +229,16 @@ impl Machine {
                 Err(Error::NotStarted(exit))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Lets a burst of clients wait at the forwards of QEMU's user network. Where that is not allowed, fewer wait.
+    fn let_clients_wait(&self) {
+        let is_tcp = |forward: &Forward| forward.protocol == Protocol::Tcp;
+        if let (Link::User(_), Some(process)) = (&self.spec.link, self.process()) {
+            if self.spec.forwards.iter().any(is_tcp) {
+                let _ = backlog::widen(&self.shared.process, process.pid);
+            }
         }
     }
 

@@ -3,13 +3,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::FdFlags;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, getppid, pidfd_getfd, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +139,23 @@ impl Handle {
     pub(crate) fn of(child: &Child) -> io::Result<Self> {
         let pid = Pid::from_child(child);
         Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// The sockets that the process has open, each also open here from now on.
+    ///
+    /// # Errors
+    /// The process is gone, or the system lets nobody look into it.
+    pub(crate) fn sockets(&self, pid: u32) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            let path = entry?.path();
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let target = fs::read_link(&path).unwrap_or_default();
+            if let Some(number) = number.filter(|_| target.as_os_str().as_bytes().starts_with(b"socket:")) {
+                sockets.push(pidfd_getfd(&self.0, number, PidfdGetfdFlags::empty())?);
+            }
+        }
+        Ok(sockets)
     }
 
     /// Kills the process; one that is dead already stays so.

@@ -5,6 +5,7 @@ mod stand_in;
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use hermitage_boot::{GuestEnd, Reason};
 use hermitage_disk::{Access, lock};
 use launcher::{AcceleratorChoice, Entry, Error, Forward, GuestExit, Machine, RunRequest};
+use rustix::process::{Pid, Signal, kill_process};
 use stand_in::Step;
 
 /// Far more than a stand-in needs on a busy machine (0.2 s on a quiet one).
@@ -205,6 +207,25 @@ fn a_name_is_taken_while_its_instance_runs() {
     assert!(first.folder().exists());
     drop(first);
     assert!(again().is_ok());
+}
+
+#[test]
+fn a_burst_of_clients_waits_at_a_forward() {
+    let root = tempfile::tempdir().unwrap();
+    let image = stand_in::image(root.path(), &[Step::Console("ready\n"), Step::Halt]);
+    let request = RunRequest {
+        forwards: vec![Forward::tcp_from_any_port(80)],
+        ..request(&image, "a", Entry::Direct)
+    };
+    let machine = start(root.path(), &request, io::sink());
+    let address = machine.spec().forwards[0].host.into();
+    let pid = Pid::from_raw(machine.process().unwrap().pid.cast_signed()).unwrap();
+    // It takes no connection from here on.
+    kill_process(pid, Signal::STOP).unwrap();
+    let waiting: Vec<_> = (0..64)
+        .map(|_| TcpStream::connect_timeout(&address, DEADLINE).unwrap())
+        .collect();
+    assert_eq!(waiting.len(), 64);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! [`connect`] decides and changes nothing; [`tap`] makes devices; [`host`] looks at what this host has; [`subnet`] has
 //! the addresses of the user network. It does not own QEMU's notation for all this: `command_line` does.
 
+pub(crate) mod backlog;
 pub mod error;
 pub mod host;
 pub mod lan;
