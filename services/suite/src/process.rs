@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::wait_for;
 
 /// The packages of the services.
@@ -101,6 +103,22 @@ impl Process {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Asks it to stop, as the launcher's `stop` asks a guest.
+    ///
+    /// # Panics
+    /// It has ended, and somebody has waited for it.
+    pub fn ask_to_stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+    }
+
+    /// Waits for its end; its exit code, if it has one.
+    pub fn wait(&mut self) -> Option<i32> {
+        wait_for(&format!("the end of {}", self.name), || {
+            self.child.try_wait().expect("it is ours")
+        })
+        .code()
     }
 
     /// Whether it still runs.

@@ -183,6 +183,29 @@ fn bug_4_a_worker_asks_again_when_finish_fails() {
 }
 
 #[test]
+fn a_worker_that_is_asked_to_stop_finishes_its_task_and_takes_no_other() {
+    let kv = Service::kv();
+    let storage = Service::storage(kv.endpoint());
+    let _master = Service::master(kv.endpoint());
+    storage.upload("/upload/0", &picture());
+    let db = failing_db(&kv, "/finish", 1);
+    let mut worker = Process::start("worker", &[kv.endpoint()], &[]);
+    let asked = |what: &str| db.asked().iter().filter(|line| line.starts_with(what)).count();
+    wait_for("a finish that fails", || {
+        (asked("Post /task/0/finish") > 0).then_some(())
+    });
+    worker.ask_to_stop();
+    assert_eq!(worker.wait(), Some(0));
+    assert_eq!(asked("Post /task/0/finish"), 2);
+    assert_eq!(asked("Get /task/next"), 1);
+    // Who has nothing to do ends at once.
+    let mut idle = Process::start("worker", &["127.0.0.1:1"], &[("MICRO_WORKER_PAUSE", "3600")]);
+    let _ = idle.line("");
+    idle.ask_to_stop();
+    assert_eq!(idle.wait(), Some(0));
+}
+
+#[test]
 fn bug_5_a_key_that_nobody_registered_is_not_found() {
     let kv = Service::kv();
     assert_eq!(kv.get("/nobody").pair(), (404, "Key not found".to_owned()));

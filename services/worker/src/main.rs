@@ -1,6 +1,7 @@
 //! worker: inverts the pictures of the example application.
 //!
-//! It owns the inversion ([`picture`]) and a worker's round ([`work`]). It keeps nothing, and any number may run.
+//! It owns the inversion ([`picture`]) and a worker's round ([`work`]). It keeps nothing, and any number may run. Asked to
+//! stop, it finishes the task that it has, takes no other one, and ends with 0.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -12,11 +13,13 @@ mod picture;
 mod work;
 
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use hermitage_micro::directory::Service;
-use hermitage_micro::{Directory, Peer, ServiceError, Settings, service};
+use hermitage_micro::{Directory, Peer, ServiceError, Settings, print_line, service};
+use hermitage_runtime::Stop;
 
 use crate::work::Worker;
 
@@ -38,17 +41,29 @@ fn main() -> ExitCode {
 fn run() -> Result<(), ServiceError> {
     let settings = Settings::of_process();
     let directory = Directory::new(settings.kv(USAGE)?);
+    let busy = Arc::new(Mutex::new(()));
+    let stop = Stop::take().map_err(ServiceError::Serve)?;
+    let until_idle = Arc::clone(&busy);
+    // It may be asleep between two rounds: whoever is idle ends at once.
+    hermitage_runtime::on_stop(move || {
+        let _idle = until_idle.lock().unwrap_or_else(PoisonError::into_inner);
+        print_line("worker is stopped");
+        std::process::exit(0);
+    })
+    .map_err(ServiceError::Serve)?;
     let worker = Worker {
         master: Peer::registered(&directory, Service::Master),
         storage: Peer::registered(&directory, Service::Storage),
         pause: settings.seconds("MICRO_WORKER_PAUSE", PAUSE)?,
         max_picture: service::max_upload(&settings)? as u64,
         max_pixels: settings.mebibytes("MICRO_WORKER_PIXELS", MAX_PIXELS)? as u64,
+        stop,
+        busy,
     };
     let thread = thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || worker.run());
-    // It does not return: it ends by a panic, which in a guest ends the machine.
-    let _ = thread.map_err(ServiceError::Serve)?.join();
-    Err(ServiceError::Serve(std::io::Error::other("the worker panicked")))
+    // By a panic, which in a guest ends the machine, or since it is asked to stop.
+    let ended = thread.map_err(ServiceError::Serve)?.join();
+    ended.map_err(|_| ServiceError::Serve(std::io::Error::other("the worker panicked")))
 }

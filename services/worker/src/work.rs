@@ -6,10 +6,13 @@
 //!   |               `----------`---------`---------`-- fail: told to master, a pause, next
 //!   `-- none: a pause, next
 //! ```
+//! A worker that is asked to stop finishes the task that it has, and takes no other one.
+//!
 //! Failure paths: whatever goes wrong costs the task a try, which its lease would cost it anyway; a worker that dies
 //! is the same as one whose lease ends.
 
 use std::io::{self, Read as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use hermitage_micro::client::Response;
 use hermitage_micro::directory::PeerError;
 use hermitage_micro::task::{self, LEASE_FIELD};
 use hermitage_micro::{Peer, form, print_line};
+use hermitage_runtime::Stop;
 
 use crate::picture::{self, PictureError};
 
@@ -37,6 +41,20 @@ pub(crate) struct Worker {
     pub(crate) max_picture: u64,
     /// Most bytes of a picture's pixels.
     pub(crate) max_pixels: u64,
+    /// The request to stop.
+    pub(crate) stop: Stop,
+    /// Held while there may be a task that is this worker's.
+    pub(crate) busy: Arc<Mutex<()>>,
+}
+
+/// What came of a round.
+enum Round {
+    /// A task was finished; there may be more.
+    Finished,
+    /// A task failed.
+    Failed,
+    /// There was none.
+    Idle,
 }
 
 /// Why a round failed.
@@ -66,13 +84,20 @@ struct Lease {
 }
 
 impl Worker {
-    /// Works for ever.
-    pub(crate) fn run(&self) -> ! {
+    /// Works until it is asked to stop.
+    pub(crate) fn run(&self) {
         loop {
-            let pause = match self.round() {
-                // At once: there may be more.
-                Ok(true) => continue,
-                Ok(false) => {
+            let round = {
+                let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.stop.requested() {
+                    return;
+                }
+                self.round()
+            };
+            let pause = match round {
+                Ok(Round::Finished) => continue,
+                Ok(Round::Failed) => self.pause,
+                Ok(Round::Idle) => {
                     print_line("Nothing to do at the moment");
                     self.pause
                 }
@@ -90,27 +115,29 @@ impl Worker {
     }
 
     /// Asks for a task and, if there is one, works on it.
-    fn round(&self) -> Result<bool, PeerError> {
+    fn round(&self) -> Result<Round, PeerError> {
         let response = self.master.get("/task/next")?;
         let lease = response.field(LEASE_FIELD).map(str::to_owned);
         let ok = response.is_ok();
         let text = response.text().unwrap_or_default();
         let Some((id, _)) = task::of_json(&text).filter(|_| ok) else {
-            return Ok(false);
+            return Ok(Round::Idle);
         };
         print_line(&format!("Working on task {id}"));
         let query = lease.map_or(String::new(), |lease| format!("lease={lease}"));
         let lease = Lease { id, query };
-        match self.work(&lease) {
-            Ok(()) => print_line("\tdone"),
+        Ok(match self.work(&lease) {
+            Ok(()) => {
+                print_line("\tdone");
+                Round::Finished
+            }
             Err(error) => {
                 print_line(&format!("\tfailed: {error}"));
                 // The original's master does not know this, and the lease ends by itself.
                 let _ = self.master.post(&format!("/task/{id}/fail?{}", lease.query));
-                thread::sleep(self.pause);
+                Round::Failed
             }
-        }
-        Ok(true)
+        })
     }
 
     fn work(&self, lease: &Lease) -> Result<(), WorkError> {
