@@ -76,6 +76,11 @@ fn main() {
         b"reset" => tcp::reset(),
         // Sends back what each client sends, for ever; a client's end is the end of a connection.
         b"echo-all" => tcp::echo_all(),
+        // The same, and each datagram to its sender.
+        b"echo-both" => {
+            thread::spawn(tcp::echo_datagrams);
+            tcp::echo_all();
+        }
         // Connects to the given port of the host in QEMU's user network: its own address, or why not.
         b"connect" => tcp::connect(number(0) as u16),
         // The address of the given name.

@@ -1,7 +1,7 @@
-//! The properties of TCP connections. What each one does stands beside its name in `main`.
+//! The properties of TCP connections, and of datagrams. What each one does stands beside its name in `main`.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,6 +96,15 @@ pub fn echo_all() {
         let mut received = Vec::new();
         stream.read_to_end(&mut received).unwrap();
         stream.write_all(&received).unwrap();
+    }
+}
+
+pub fn echo_datagrams() {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap();
+    let mut buffer = [0; 1500];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(&buffer[..length], from).unwrap();
     }
 }
 
