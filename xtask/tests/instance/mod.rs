@@ -1,8 +1,10 @@
 //! What a user sees of the commands on instances, with a stand-in for the guest.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::stand_in::Step;
@@ -127,16 +129,76 @@ fn what_is_to_be_removed_is_removed_and_a_failed_start_leaves_nothing() {
     assert!(!user.instance("kv").exists());
 }
 
+/// A guest that says two words, and a third when it is asked to stop.
+const POLITE: [Step<'_>; 6] = [
+    Step::Control("hears stop\n"),
+    Step::Console("one\ntwo\n"),
+    Step::Listen,
+    Step::Console("bye\n"),
+    Step::Control("end exit 0 \n"),
+    Step::Exit(0),
+];
+
+#[test]
+fn the_followed_logs_of_a_stack_are_one_with_names_and_times_also_of_who_comes_later() {
+    let user = User::with_guest(&POLITE);
+    let start = |service: &str| {
+        let name = format!("shop-{service}-1");
+        let service = format!("hermitage/service={service}");
+        let labels = ["hermitage/stack=shop", &service, "hermitage/stack-file=/shop"];
+        let labels = labels.iter().flat_map(|label| ["--label", label]);
+        let more: Vec<_> = ["--name", &name].into_iter().chain(labels).collect();
+        user.detach(&more).ok();
+    };
+    start("a");
+    user.detach(&["--name", "nobodys"]).ok();
+    let mut follow = user
+        .command(&["logs", "-f", "shop"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let reading = thread::spawn({
+        let (stdout, lines) = (follow.stdout.take().unwrap(), Arc::clone(&lines));
+        move || {
+            for line in BufReader::new(stdout).lines() {
+                lines.lock().unwrap().push(line.unwrap());
+            }
+        }
+    });
+    // Name and text of each line; between them stands the time of day.
+    let said = || -> Vec<(String, String)> {
+        let lines = lines.lock().unwrap();
+        let parts = lines.iter().map(|line| {
+            let [name, time, text] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            assert_eq!((time.len(), &time[2..3], &time[8..9]), (12, ":", "."), "{line}");
+            (name.to_owned(), text.to_owned())
+        });
+        parts.collect()
+    };
+    let of = |name: &str| -> Vec<String> {
+        let said = said().into_iter().filter(|(whose, _)| whose == name);
+        said.map(|(_, text)| text).collect()
+    };
+    wait_until("the first one is heard", || of("a-1") == ["one", "two"]);
+    start("bb");
+    wait_until("the one who came later is heard", || of("bb-1") == ["one", "two"]);
+    for name in ["shop-a-1", "shop-bb-1"] {
+        wait_until("it hears", || user.facts(name)["hears_stop"] == true);
+        user.xtask(&["stop", "-t", "60", name]).ok();
+    }
+    assert!(follow.wait().unwrap().success());
+    reading.join().unwrap();
+    assert_eq!(of("a-1"), ["one", "two", "bye"]);
+    assert_eq!(of("bb-1"), ["one", "two", "bye"]);
+    assert_eq!(said().len(), 6, "nobody else is heard");
+}
+
 #[test]
 fn a_followed_log_ends_with_the_instance_and_has_times_for_who_wants_them() {
-    let user = User::with_guest(&[
-        Step::Control("hears stop\n"),
-        Step::Console("one\ntwo\n"),
-        Step::Listen,
-        Step::Console("bye\n"),
-        Step::Control("end exit 0 \n"),
-        Step::Exit(0),
-    ]);
+    let user = User::with_guest(&POLITE);
     user.detach(&["--name", "kv"]).ok();
     let follow = user
         .command(&["logs", "-f", "kv"])

@@ -10,6 +10,7 @@ use launcher::{Error, InstanceName, Instances};
 use serde_json::json;
 
 use super::merged::{self, Selection};
+use crate::commands::stack;
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -55,6 +56,10 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         None => Selection::Stacks,
         Some(name) => match super::resolve(name)?.as_slice() {
             [one] if one == name => return show(args, one, &instances, printer),
+            // Also those that a stack has later.
+            _ if stack::all()?.iter().any(|member| member.stack == name.as_str()) => {
+                Selection::Stack(name.to_string())
+            }
             names => Selection::Names(names.to_vec()),
         },
     };
