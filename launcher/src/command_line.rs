@@ -16,6 +16,7 @@ use hermitage_boot::{DEBUG_EXIT_PORT, FW_CFG_BOOT_CONFIG};
 use crate::accelerator::Accelerator;
 use crate::cpu::CpuModel;
 use crate::forward::Forward;
+use crate::network::lan::{self, Card, Lan};
 use crate::network::subnet::UserSubnet;
 use crate::network::{Link, Mover, TapSource};
 use crate::qemu::QBOOT;
@@ -112,18 +113,21 @@ impl CommandLine {
     }
 
     fn processor(&mut self, spec: &MachineSpec) {
-        match spec.machine {
-            MachineType::Pc => self.option("-machine", Options::of("pc")),
-            MachineType::Q35 => self.option("-machine", Options::of("q35")),
-            MachineType::Microvm => {
-                self.option(
-                    "-machine",
-                    Options::of("microvm").with("acpi", "on").with("rtc", "on"),
-                );
-                // The virtio of 2016 and later, which loader and kernel speak.
-                let modern = Options::of("virtio-mmio.force-legacy=false");
-                self.option("-global", modern);
-            }
+        let machine = match spec.machine {
+            MachineType::Pc => Options::of("pc"),
+            MachineType::Q35 => Options::of("q35"),
+            MachineType::Microvm => Options::of("microvm").with("acpi", "on").with("rtc", "on"),
+        };
+        if spec.link.shares_memory() {
+            self.option("-machine", machine.with("memory-backend", "memory"));
+            let memory = Options::of("memory-backend-memfd").with("id", "memory");
+            self.option("-object", memory.with("size", spec.memory).with("share", "on"));
+        } else {
+            self.option("-machine", machine);
+        }
+        if spec.machine == MachineType::Microvm {
+            // The virtio of 2016 and later, which loader and kernel speak.
+            self.option("-global", Options::of("virtio-mmio.force-legacy=false"));
         }
         match spec.firmware {
             Firmware::Bios => {}
@@ -219,7 +223,22 @@ impl CommandLine {
 
     fn network(&mut self, spec: &MachineSpec, card: Option<RawFd>) {
         let netdev = match &spec.link {
+            // In its own notation already.
+            Link::Qemu(netdev) => Options {
+                text: format!("{netdev},id=net"),
+            },
             Link::User(subnet) => user_network(subnet.as_ref(), &spec.forwards),
+            Link::Lan(Lan {
+                card: Card::Shared { .. },
+                ..
+            }) => {
+                // Who shares the memory may be killed, and another one comes: QEMU looks for it each second.
+                let front = Options::of("socket").with("id", "card").with("path", lan::SOCKET);
+                self.option("-chardev", front.with("reconnect", 1));
+                Options::of("vhost-user")
+                    .with("id", "net")
+                    .with("chardev", "card")
+            }
             // Frame by frame, so that none is cut in two when the network's process is started again.
             Link::Lan(_) => Options::of("dgram")
                 .with("id", "net")

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::forward::{self, Forward};
 use crate::instance::{Instance, Instances, Options, Phase};
 use crate::machine::{self, Machine};
 use crate::network::host::{HostNetwork, NoVhost};
+use crate::network::lan::Place;
 use crate::network::{Link, TapSource, lan, tap};
 use crate::qemu::Qemu;
 use crate::spec::{Entry, Host, MachineSpec, RunRequest, own_config};
@@ -30,7 +32,7 @@ pub struct Launch {
     image: PathBuf,
     identity: String,
     /// Nobody changes the image from here on: it keeps the loader that was read.
-    lock: Lock,
+    lock: Arc<Lock>,
     loader: Vec<u8>,
     qemu: Qemu,
     spec: MachineSpec,
@@ -52,7 +54,7 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
     if !image.exists() {
         return Err(Error::NoImage(request.image.clone()));
     }
-    let lock = lock::share(&image)?;
+    let lock = Arc::new(lock::share(&image)?);
     let disk = hermitage_disk::open_image(&image)?;
     let own = own_config(request, disk.boot_config()?, disk.boot_sets()?)?;
     let host = Host {
@@ -154,7 +156,7 @@ impl Launch {
         let mut instance = Instances::below(root)?.create(&self, options)?;
         let outputs = Outputs::new(instance.folder(), options.log, Box::new(console));
         let booted = self.hold_volumes(&instance).and_then(|volumes| {
-            let machine = self.boot(&instance, outputs)?;
+            let machine = self.boot(&instance, &outputs)?;
             Ok((machine, volumes))
         });
         match booted {
@@ -186,21 +188,10 @@ impl Launch {
     }
 
     /// Starts the machine of an instance.
-    pub(crate) fn boot(self, instance: &Instance, outputs: Arc<Outputs>) -> Result<Machine, Error> {
+    pub(crate) fn boot(self, instance: &Instance, outputs: &Arc<Outputs>) -> Result<Machine, Error> {
         let mut spec = self.spec;
         spec.forwards = claim(spec.forwards, &instance.state().forwards)?;
         spec.gdb_port = spec.gdb_port.map(forward::claim_gdb_port).transpose()?;
-        let (card, place) = match &spec.link {
-            Link::Tap {
-                source: TapSource::Launcher { device, bridge },
-                ..
-            } => (Some(tap::open(device.as_ref(), bridge.as_ref(), spec.mac)?), None),
-            Link::Lan(lan) => {
-                let joined = lan::join(instance.root(), lan, &spec)?;
-                (Some(joined.card), Some(joined.place))
-            }
-            Link::Tap { .. } | Link::User(_) => (None, None),
-        };
         let folder = instance.folder();
         let disk = folder.join(file::DISK);
         // One that was never started may have half of a disk, from one who was killed.
@@ -215,8 +206,36 @@ impl Launch {
             }
             Entry::Disk => hermitage_disk::open_overlay(&disk, Access::Write)?.set_boot_config(&spec.boot)?,
         }
-        machine::start(&self.qemu, spec, folder, self.lock, (card, place), outputs)
+        let start = |spec: &MachineSpec| {
+            let link = connect(instance, spec)?;
+            let (lock, outputs) = (Arc::clone(&self.lock), Arc::clone(outputs));
+            machine::start(&self.qemu, spec.clone(), folder, lock, link, outputs)
+        };
+        let started = start(&spec);
+        if let (Err(Error::NotStarted(exit)), Link::Lan(lan)) = (&started, &mut spec.link) {
+            // Not asked before: QEMU takes as long to say what it has as to make a machine of it.
+            if let Some(card) = lan.card.without(&exit.to_string()) {
+                lan.card = card;
+                return start(&spec);
+            }
+        }
+        started
     }
+}
+
+/// Makes the other end of a machine's network card, as far as that is not QEMU's.
+fn connect(instance: &Instance, spec: &MachineSpec) -> Result<(Option<OwnedFd>, Option<Place>), Error> {
+    Ok(match &spec.link {
+        Link::Tap {
+            source: TapSource::Launcher { device, bridge },
+            ..
+        } => (Some(tap::open(device.as_ref(), bridge.as_ref(), spec.mac)?), None),
+        Link::Lan(lan) => {
+            let joined = lan::join(instance.root(), lan, spec, instance.folder())?;
+            (joined.card, Some(joined.place))
+        }
+        Link::Tap { .. } | Link::User(_) | Link::Qemu(_) => (None, None),
+    })
 }
 
 /// Checks that the ports are free, and chooses those that are to be chosen: where it is possible, the one of last time.

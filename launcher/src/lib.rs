@@ -54,6 +54,7 @@ pub use instance::{Instance, Instances, Users, instances_on};
 pub use launch::{Launch, plan};
 pub use machine::Machine;
 pub use network::Network;
+pub use network::lan::CardChoice;
 pub use spec::{Entry, Firmware, MachineSpec, MachineType, RunRequest};
 pub use supervisor::Refusal;
 pub use units::{Cpus, InstanceName, MacAddress, Memory, Variable};

@@ -138,7 +138,7 @@ fn boot(
     // Before QEMU: an instance that is seen to run can be talked to.
     let service = Service::listen(instance.folder())?;
     let _volumes = launch.hold_volumes(instance)?;
-    let machine = launch.boot(instance, Arc::clone(&control.outputs))?;
+    let machine = launch.boot(instance, &control.outputs)?;
     let supervisor = ProcessId::own().ok();
     let started = instance.change(|state| {
         state.restarts = 0;
@@ -252,10 +252,9 @@ fn start_again(
             return Err(exit);
         }
         let begin = Instant::now();
-        let outputs = Arc::clone(&control.outputs);
         let started = instance.plan().and_then(|launch| {
             let volumes = launch.hold_volumes(instance)?;
-            Ok((launch.boot(instance, outputs)?, volumes))
+            Ok((launch.boot(instance, &control.outputs)?, volumes))
         });
         match started {
             Ok((machine, volumes)) => {

@@ -92,7 +92,7 @@ pub struct Machine {
     folder: PathBuf,
     /// What is removed with the machine.
     instance: Option<Instance>,
-    _image: Lock,
+    _image: Arc<Lock>,
     /// Its place on a rootless LAN.
     _place: Option<Place>,
 }
@@ -105,7 +105,7 @@ pub(crate) fn start(
     qemu: &Qemu,
     spec: MachineSpec,
     folder: &Path,
-    image: Lock,
+    image: Arc<Lock>,
     (card, place): (Option<OwnedFd>, Option<Place>),
     console: Arc<Outputs>,
 ) -> Result<Machine, Error> {

@@ -13,6 +13,7 @@ use crate::cpu::{CpuModel, HostCpu, has_rdrand};
 use crate::error::Error;
 use crate::forward::{Forward, refuse_clashes};
 use crate::network::host::HostNetwork;
+use crate::network::lan::CardChoice;
 use crate::network::{self, Link, Network};
 use crate::units::{Cpus, InstanceName, InterfaceName, Label, MacAddress, Memory, Variable, as_text};
 use crate::volume::{Disk, Volume};
@@ -107,6 +108,9 @@ pub struct RunRequest {
     /// The network card's address; leased by DHCP if `None`.
     #[serde(default, with = "as_text")]
     pub address: Option<Ipv4Cidr>,
+    /// How its frames get to a rootless LAN.
+    #[serde(default)]
+    pub card: CardChoice,
     /// Names that it shares with others on a rootless LAN, beside its own.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -155,6 +159,7 @@ impl RunRequest {
             machine: MachineType::default(),
             bridge: None,
             address: None,
+            card: CardChoice::default(),
             aliases: Vec::new(),
             gateway: None,
             name_servers: Vec::new(),
@@ -317,6 +322,7 @@ mod tests {
             "bridge",
             "address",
             "aliases",
+            "card",
             "volumes",
             "labels",
             "gdb_port",

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IPV4_HEADER_LEN,
-    IpProtocol, Ipv4Packet, UdpPacket,
+    IpAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket,
 };
 
 use crate::subnet::{GATEWAY_MAC, Subnet};
@@ -78,6 +78,36 @@ pub fn judge(frame: &[u8], sender: &Station, subnet: Subnet) -> Result<Destinati
         EthernetProtocol::Arp => arp(&frame, sender, subnet),
         EthernetProtocol::Ipv4 => ipv4(&frame, sender),
         _ => Err(Refusal::Protocol),
+    }
+}
+
+/// Writes the sums of TCP or UDP that a guest has left to its card. What is neither, or a fragment of it, stays as it is.
+pub(crate) fn sum(frame: &mut [u8]) {
+    let Ok(mut frame) = EthernetFrame::new_checked(frame) else {
+        return;
+    };
+    let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else {
+        return;
+    };
+    let (from, to) = (
+        IpAddress::Ipv4(packet.src_addr()),
+        IpAddress::Ipv4(packet.dst_addr()),
+    );
+    if packet.more_frags() || packet.frag_offset() != 0 {
+        return;
+    }
+    match packet.next_header() {
+        IpProtocol::Tcp => {
+            if let Ok(mut segment) = TcpPacket::new_checked(packet.payload_mut()) {
+                segment.fill_checksum(&from, &to);
+            }
+        }
+        IpProtocol::Udp => {
+            if let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut()) {
+                datagram.fill_checksum(&from, &to);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -29,6 +29,7 @@ pub mod settings;
 pub mod store;
 pub mod subnet;
 pub mod switch;
+mod vhost;
 
 pub use settings::Settings;
 pub use smoltcp::wire::EthernetAddress as Mac;

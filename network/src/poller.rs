@@ -19,6 +19,12 @@ pub(crate) enum Token {
     Client(u32),
     /// A guest's network card.
     Port(u32),
+    /// Room for frames in a network card in shared memory.
+    Room(u32),
+    /// QEMU, which connects to a network card in shared memory.
+    Front(u32),
+    /// QEMU's connection to a network card in shared memory.
+    Link(u32),
     /// The host's side of a TCP connection.
     Tcp(u32),
     /// A TCP port of the host that leads to a guest.
@@ -35,10 +41,13 @@ impl Token {
             Self::Control => (0, 0),
             Self::Client(id) => (2, id),
             Self::Port(id) => (3, id),
+            Self::Link(id) => (1, id),
             Self::Tcp(id) => (4, id),
             Self::TcpForward(id) => (5, id),
             Self::Udp(id) => (6, id),
             Self::UdpForward(id) => (7, id),
+            Self::Room(id) => (8, id),
+            Self::Front(id) => (9, id),
         };
         (kind << 32) | u64::from(id)
     }
@@ -48,11 +57,14 @@ impl Token {
         let id = value as u32;
         match value >> 32 {
             0 => Self::Control,
+            1 => Self::Link(id),
             2 => Self::Client(id),
             3 => Self::Port(id),
             4 => Self::Tcp(id),
             5 => Self::TcpForward(id),
             6 => Self::Udp(id),
+            8 => Self::Room(id),
+            9 => Self::Front(id),
             _ => Self::UdpForward(id),
         }
     }

@@ -9,24 +9,23 @@
 
 mod client;
 mod port;
+mod start;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use smoltcp::wire::EthernetAddress;
 
 use crate::control::{self, Attached, Attachment, Member, Reply, Request};
 use crate::file::FileError;
-use crate::frame::{MAX_FRAME, Station, mac_text};
+use crate::frame::{Station, mac_text};
 use crate::gateway::{Dial, Gateway};
 use crate::leases::{LeaseError, Leases};
 use crate::names::Found;
@@ -35,7 +34,8 @@ use crate::settings::Settings;
 use crate::subnet::{GATEWAY_MAC, Subnet};
 use crate::switch::{Switch, Targets};
 use client::Client;
-use port::Port;
+use port::{Passing, Port, ROOM};
+use start::{resolver, take};
 
 /// Most frames that are taken from one guest before the others have their turn.
 const BURST: usize = 64;
@@ -45,9 +45,6 @@ const MAX_CLIENTS: usize = 512;
 
 /// How long a network that nobody uses stays: the next command that uses it often follows at once.
 pub const LINGER: Duration = Duration::from_secs(2);
-
-/// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it.
-const HANDOVER: Duration = Duration::from_secs(5);
 
 /// Why a network's process ends before anyone used it, or with an error.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +69,7 @@ pub struct Server {
     /// Held for its lock.
     _lock: File,
     listener: UnixListener,
-    poller: Poller,
+    poller: Arc<Poller>,
     subnet: Subnet,
     leases: Leases,
     switch: Switch,
@@ -92,7 +89,7 @@ impl Server {
         let subnet = settings.subnet;
         let leases = Leases::open(&folder.join("leases.json"), subnet)?;
         let listener = control::listen(folder).map_err(FileError::io("listen in", folder))?;
-        let poller = Poller::new().map_err(ServeError::Wait)?;
+        let poller = Arc::new(Poller::new().map_err(ServeError::Wait)?);
         poller
             .add(&listener, Token::Control, Interest::READ)
             .map_err(ServeError::Wait)?;
@@ -123,8 +120,8 @@ impl Server {
         loop {
             let now = Instant::now();
             let (frames, due) = self.gateway.poll(now, &self.poller);
-            for frame in frames {
-                self.deliver(&frame);
+            for mut frame in frames {
+                self.deliver(&mut frame);
             }
             for (user, taken) in self.gateway.answers() {
                 let refused = || Reply::Error("guest refuses the connection".to_owned());
@@ -140,6 +137,8 @@ impl Server {
                 control::unlisten(&self.folder);
                 return Ok(());
             }
+            // Once for all the frames of this turn: it is a system call, and the guest is interrupted.
+            self.ports.values_mut().for_each(Port::tell);
             let time = [left, due].into_iter().flatten().min();
             self.poller.wait(time, &mut ready).map_err(ServeError::Wait)?;
             for token in ready.drain(..) {
@@ -156,6 +155,22 @@ impl Server {
             Token::Control => self.accept(),
             Token::Client(id) => self.serve(id),
             Token::Port(id) => self.take_frames(id, now),
+            Token::Room(id) => {
+                if let Some(port) = self.ports.get_mut(&id) {
+                    port.room(&self.poller);
+                }
+            }
+            Token::Front(id) => {
+                let card = self.ports.get_mut(&id).and_then(Port::shared);
+                if card.is_some_and(|card| card.accept().is_err()) {
+                    self.detach(id);
+                }
+            }
+            Token::Link(id) => {
+                if let Some(card) = self.ports.get_mut(&id).and_then(Port::shared) {
+                    card.converse();
+                }
+            }
             Token::Tcp(id) => self.gateway.tcp_ready(id, station),
             Token::TcpForward(id) => self.gateway.accept(id, &self.poller),
             Token::Udp(id) => self.gateway.udp_ready(id, false, now, station),
@@ -165,34 +180,34 @@ impl Server {
 
     /// Takes frames from a guest's card, and hands it what waits.
     fn take_frames(&mut self, id: u32, now: Instant) {
-        let mut frame = [0; MAX_FRAME + 1];
+        let mut buffer = [0; ROOM];
         for _ in 0..BURST {
             let Some(port) = self.ports.get_mut(&id) else {
                 return;
             };
             port.flush(&self.poller);
-            let frame = match port.receive(&mut frame) {
-                Ok(Some(length)) => &frame[..length],
+            let mut frame = match port.receive(&mut buffer) {
+                Ok(Some(frame)) => frame,
                 Ok(None) => return,
                 Err(_) => {
                     self.detach(id);
                     return;
                 }
             };
-            match self.switch.targets(id, frame) {
+            match self.switch.targets(id, frame.bytes) {
                 Ok(Targets::Gateway) => {
                     if let Some(&station) = self.switch.station(id) {
-                        self.gateway.receive(frame, &station, now, &self.poller);
+                        self.gateway.receive(frame.summed(), &station, now, &self.poller);
                     }
                 }
                 Ok(Targets::Port(to)) => {
                     if let Some(port) = self.ports.get_mut(&to) {
-                        port.send(frame, &self.poller);
+                        port.send(&mut frame, &self.poller);
                     }
                 }
                 Ok(Targets::Others) => {
                     for (_, port) in self.ports.iter_mut().filter(|&(&to, _)| to != id) {
-                        port.send(frame, &self.poller);
+                        port.send(&mut frame, &self.poller);
                     }
                 }
                 Ok(Targets::Nobody) => {}
@@ -206,12 +221,12 @@ impl Server {
     }
 
     /// Hands a frame of the gateway's to its guest.
-    fn deliver(&mut self, frame: &[u8]) {
+    fn deliver(&mut self, frame: &mut [u8]) {
         let Some(mac) = frame.first_chunk().map(|&mac| EthernetAddress(mac)) else {
             return;
         };
         if let Some(port) = self.switch.port(mac).and_then(|id| self.ports.get_mut(&id)) {
-            port.send(frame, &self.poller);
+            port.send(&mut Passing::whole(frame), &self.poller);
         }
     }
 
@@ -442,41 +457,6 @@ impl Server {
 fn station_of(switch: &Switch, ports: &BTreeMap<u32, Port>, address: Ipv4Addr) -> Option<Station> {
     let mut stations = ports.keys().filter_map(|&port| switch.station(port));
     stations.find(|station| station.address == address).copied()
-}
-
-/// Makes the folder, and takes its lock.
-fn take(folder: &Path) -> Result<File, ServeError> {
-    fs::create_dir_all(folder).map_err(FileError::io("create", folder))?;
-    let path = folder.join("lock");
-    let opened = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let lock = opened.map_err(FileError::io("open", &path))?;
-    let deadline = Instant::now() + HANDOVER;
-    loop {
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
-            Err(Errno::WOULDBLOCK) => return Err(ServeError::Served(folder.to_owned())),
-            Err(errno) => return Err(FileError::io("lock", &path)(errno.into()).into()),
-        }
-    }
-}
-
-/// The host's DNS server: the first one of `/etc/resolv.conf` (resolv.conf(5)) that has an IPv4 address.
-fn resolver() -> Option<SocketAddrV4> {
-    let text = fs::read_to_string("/etc/resolv.conf").ok()?;
-    let address = |line: &str| {
-        let rest = line.strip_prefix("nameserver")?;
-        match rest.trim().parse().ok()? {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        }
-    };
-    let address = text.lines().find_map(address)?;
-    Some(SocketAddrV4::new(address, 53))
 }
 
 /// An error and its causes in one line.

@@ -203,7 +203,7 @@ fn network_hint(error: &hermitage_network::store::StoreError) -> Option<String> 
     use hermitage_network::store::StoreError;
     match error {
         StoreError::Unknown { name, known } => builder::suggest::did_you_mean(name.as_str(), known)
-            .or_else(|| Some(format!("make it with `cargo xtask network create {name}`"))),
+            .or_else(|| Some("`cargo xtask network ls` lists those that there are".to_owned())),
         StoreError::InUse { .. } => Some("stop them first".to_owned()),
         _ => None,
     }

@@ -183,13 +183,15 @@ fn helper() -> TapSource {
 fn each_network_changes_exactly_its_arguments() {
     const USER: &[&str] = &["user,id=net"];
     let tap = |source, mover| Link::Tap { source, mover };
-    let lan = Link::Lan(crate::network::lan::Lan {
+    let lan = Link::Lan(Lan {
+        card: Card::Socket(None),
         network: "app".parse().unwrap(),
         aliases: Vec::new(),
         address: None,
     });
     let networks: &[(Link, &str)] = &[
         (lan, "dgram,id=net,local.type=fd,local.str=5"),
+        (Link::Qemu("l2tpv3,a=b".to_owned()), "l2tpv3,a=b,id=net"),
         (tap(ours(), Mover::Qemu(None)), "tap,id=net,fd=5"),
         (tap(ours(), Mover::Kernel), "tap,id=net,fd=5,vhost=on"),
         (
@@ -213,6 +215,24 @@ fn each_network_changes_exactly_its_arguments() {
         );
     }
     check(&[
+        (
+            |s| {
+                s.link = Link::Lan(Lan {
+                    card: Card::Shared { required: false },
+                    network: "app".parse().unwrap(),
+                    aliases: Vec::new(),
+                    address: None,
+                });
+            },
+            &["pc", "user,id=net"],
+            &[
+                "pc,memory-backend=memory",
+                "-object",
+                "memory-backend-memfd,id=memory,size=200M,share=on",
+                "socket,id=card,path=card,reconnect=1",
+                "vhost-user,id=net,chardev=card",
+            ],
+        ),
         (
             |s| {
                 s.forwards = ["9000:80", "0.0.0.0:53:53/udp"]

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use hermitage_boot::Ipv4Cidr;
 use hermitage_network::store::StoreError;
+use hermitage_network::{NetworkName, Subnet};
 
 use super::{DEFAULT_BRIDGES, Network};
 use crate::forward::Forward;
@@ -35,10 +36,12 @@ pub enum NetworkError {
     )]
     NoAlias(String),
     /// A bridge was named for a network that has none.
-    #[error("the networks `user` and `lan` have no bridge `{bridge}`")]
+    #[error("the network `{network}` has no bridge `{bridge}`")]
     UnusedBridge {
         /// The bridge.
         bridge: InterfaceName,
+        /// The network.
+        network: Network,
     },
     /// Two bridges were named.
     #[error("`{first}` and `{second}` are two bridges; a guest has one card")]
@@ -97,6 +100,16 @@ pub enum NetworkError {
         /// Its name.
         device: String,
     },
+    /// An address whose network is another than the LAN's.
+    #[error("`{cidr}` is of another size than the network `{network}`, which is `{subnet}`")]
+    OtherPrefix {
+        /// The address.
+        cidr: Ipv4Cidr,
+        /// The LAN.
+        network: NetworkName,
+        /// The LAN's addresses.
+        subnet: Subnet,
+    },
     /// A LAN that there is not, or whose settings are damaged.
     #[error(transparent)]
     Lan(#[from] StoreError),
@@ -125,6 +138,7 @@ impl NetworkError {
             | Self::GatewayElsewhere { .. }
             | Self::AliasWithoutLan { .. }
             | Self::NoAlias(_)
+            | Self::OtherPrefix { .. }
             | Self::SmallSubnet(_) => true,
             Self::NoBridge
             | Self::Lan(_)
@@ -170,6 +184,13 @@ impl NetworkError {
                 "it may be in use by another guest, belong to another user, or not be a tap device: `ip -d link show` tells"
             }
             Self::PortAlready { .. } => "leave out `-b`, or take the device off its bridge",
+            Self::OtherPrefix { cidr, subnet, .. } => {
+                return Some(format!(
+                    "give it as `--ip {}/{}`",
+                    cidr.address(),
+                    subnet.prefix()
+                ));
+            }
             Self::Lan(StoreError::Unknown { name, .. }) => {
                 return Some(format!("make it with `cargo xtask network create {name}`"));
             }

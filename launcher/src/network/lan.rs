@@ -1,17 +1,17 @@
 //! A guest's place on a rootless LAN ([`hermitage_network`]).
 //!
-//! QEMU and the network's process hold the ends of a pair of datagram sockets. This process keeps a copy of the latter's
-//! end as long as the guest runs: when the network's process is gone it is started again, and given the same socket, and
-//! the guest goes on.
+//! The network's process sees the guest's frames in the guest's own memory, of which QEMU tells it over a connection
+//! (vhost-user), or it gets them through a pair of datagram sockets whose other end is QEMU's: [`Card`]. This process
+//! keeps a copy of its end - of the pair, or of the socket to which QEMU connects - as long as the guest runs: when the
+//! network's process is gone it is started again and given the same socket, and the guest goes on.
 //!
 //! The network's process is the program that uses this library, with the arguments `network serve NAME` and the root in
 //! its environment: it says a line when it listens, and outlives whoever started it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader};
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +21,9 @@ use std::time::Duration;
 
 use hermitage_network::control::{self, Attachment, Client, ControlError};
 use hermitage_network::{NetworkName, Store};
+use serde::{Deserialize, Serialize};
+
+use hermitage_boot::Ipv4Cidr;
 
 use super::{Network, NetworkError};
 use crate::environment;
@@ -41,6 +44,56 @@ const OURSELVES: &str = "/proc/self/exe";
 /// Where a network's process writes what it has to say.
 const LOG: &str = "network.log";
 
+/// Name of the socket in an instance's folder, where QEMU runs, to which it connects to share the guest's memory.
+pub(crate) const SOCKET: &str = "card";
+
+/// How frames are to get from a guest to its network, as a user says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CardChoice {
+    /// Through shared memory, and where QEMU has no way to share it, through a socket.
+    #[default]
+    Auto,
+    /// Through shared memory, or an error.
+    VhostUser,
+    /// Through a socket.
+    Socket,
+}
+
+/// How frames get from a guest to its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Card {
+    /// The network's process sees the guest's memory, and takes frames out of it and puts frames into it.
+    Shared {
+        /// Whether a socket would do as well.
+        required: bool,
+    },
+    /// QEMU sends and receives each through a socket; why it is not memory, if it was to be.
+    Socket(Option<String>),
+}
+
+impl From<CardChoice> for Card {
+    fn from(choice: CardChoice) -> Self {
+        match choice {
+            CardChoice::Auto => Self::Shared { required: false },
+            CardChoice::VhostUser => Self::Shared { required: true },
+            CardChoice::Socket => Self::Socket(None),
+        }
+    }
+}
+
+impl Card {
+    /// What is left where QEMU did not start and said `words`: it was built without what sharing memory takes, or may
+    /// not make such memory.
+    pub(crate) fn without(&self, words: &str) -> Option<Self> {
+        let takes = ["vhost-user", "memfd", "reconnect"];
+        let why = words
+            .lines()
+            .find(|line| takes.iter().any(|word| line.contains(word)))?;
+        (*self == Self::Shared { required: false }).then(|| Self::Socket(Some(why.to_owned())))
+    }
+}
+
 /// A network, and what a guest wants to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lan {
@@ -49,7 +102,9 @@ pub struct Lan {
     /// Names that the guest shares with others, beside its own.
     pub aliases: Vec<String>,
     /// Its address; by its MAC address if `None`.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<Ipv4Cidr>,
+    /// How its frames get there.
+    pub card: Card,
 }
 
 /// Whether the names that are to be shared are names, and known to anybody.
@@ -120,18 +175,35 @@ impl Shared {
 /// What a machine gets on a network.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    /// QEMU's end of the network card.
-    pub(crate) card: OwnedFd,
+    /// QEMU's end of the network card, where that has no name.
+    pub(crate) card: Option<OwnedFd>,
     /// Held as long as the guest runs.
     pub(crate) place: Place,
 }
 
-/// Gives a machine its place on `network`, below `root`.
-pub(crate) fn join(root: &Path, lan: &Lan, spec: &MachineSpec) -> Result<Joined, NetworkError> {
+/// Gives a machine its place on a network, below `root`. `folder` is the instance's.
+pub(crate) fn join(
+    root: &Path,
+    lan: &Lan,
+    spec: &MachineSpec,
+    folder: &Path,
+) -> Result<Joined, NetworkError> {
     let network = &lan.network;
     let store = Store::new(root);
-    store.settings(network)?;
-    let (card, switch) = control::card().map_err(|source| NetworkError::Step {
+    let subnet = store.settings(network)?.subnet;
+    if let Some(cidr) = lan.address.filter(|cidr| cidr.prefix() != subnet.prefix()) {
+        let network = network.clone();
+        return Err(NetworkError::OtherPrefix {
+            cidr,
+            network,
+            subnet,
+        });
+    }
+    let made = match &lan.card {
+        Card::Shared { .. } => listen(folder).map(|switch| (None, switch)),
+        Card::Socket(_) => control::card().map(|(card, switch)| (Some(card), switch)),
+    };
+    let (card, switch) = made.map_err(|source| NetworkError::Step {
         step: "make the network card's socket",
         source,
     })?;
@@ -169,7 +241,7 @@ fn attachment(spec: &MachineSpec, lan: &Lan) -> Attachment {
         name: spec.name.to_string(),
         mac: spec.mac.to_string(),
         aliases: lan.aliases.clone(),
-        address: lan.address,
+        address: lan.address.as_ref().map(Ipv4Cidr::address),
         forwards: spec.forwards.iter().map(forward).collect(),
     }
 }
@@ -182,6 +254,18 @@ struct Member {
     attachment: Attachment,
     /// A copy of the network's end of the card.
     switch: OwnedFd,
+}
+
+/// Makes the socket on which the network's process waits for QEMU, in a folder that nobody else can enter.
+fn listen(folder: &Path) -> io::Result<OwnedFd> {
+    match fs::remove_file(folder.join(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Through the folder's descriptor: a socket's path has 107 bytes at most.
+    let folder = File::open(folder)?;
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))?;
+    Ok(listener.into())
 }
 
 impl Member {
@@ -271,5 +355,22 @@ impl Drop for Place {
             // It panics with us or not at all; either way it is over.
             let _ = keeper.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_takes_the_place_of_memory_where_that_was_left_open_and_qemu_lacks_what_it_takes() {
+        let lacks = "QEMU failed: x\nqemu: -netdev vhost-user,id=net: Parameter 'type' does not accept it";
+        let [auto, required, socket] =
+            [CardChoice::Auto, CardChoice::VhostUser, CardChoice::Socket].map(Card::from);
+        let why = "qemu: -netdev vhost-user,id=net: Parameter 'type' does not accept it";
+        assert_eq!(auto.without(lacks), Some(Card::Socket(Some(why.to_owned()))));
+        assert_eq!(required.without(lacks), None);
+        assert_eq!(socket.without(lacks), None);
+        assert_eq!(auto.without("QEMU failed: cannot set up guest memory"), None);
     }
 }

@@ -8,6 +8,7 @@
 //! | `lan` | the rootless LAN of that name ([`lan`]) | none |
 //! | `tap`, `bridge` | a bridge of this host, or a tap device that somebody made | `CAP_NET_ADMIN`, or one that was given |
 //! | `vhost` | the same; the host's kernel moves the frames | also `/dev/vhost-net` |
+//! | `qemu` | what QEMU has, in its own words | what that takes |
 //!
 //! [`connect`] decides and changes nothing; [`tap`] makes devices; [`host`] looks at what this host has; [`subnet`] has
 //! the addresses of the user network. It does not own QEMU's notation for all this: `command_line` does.
@@ -29,9 +30,10 @@ use hermitage_network::NetworkName;
 
 pub use error::NetworkError;
 use host::{HostNetwork, NoVhost};
-use lan::Lan;
+use lan::{Card, Lan};
 use subnet::UserSubnet;
 
+use crate::forward::Forward;
 use crate::spec::RunRequest;
 use crate::units::{InterfaceName, ParseError, serialized_as_text};
 
@@ -54,6 +56,8 @@ pub enum Network {
     Bridge(Option<InterfaceName>),
     /// As `Tap`, with the frames moved by the host's kernel.
     Vhost(Option<InterfaceName>),
+    /// Whatever else QEMU has, in its own words: a `-netdev` without its id.
+    Qemu(String),
 }
 
 impl FromStr for Network {
@@ -61,7 +65,11 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         const EXPECTED: &str = "a network is `user`, `lan`, `tap`, `bridge` or `vhost`, `lan` with a network and the \
-                                latter three with a device behind a colon if need be, such as `tap:tap0`";
+                                latter three with a device behind a colon if need be, such as `tap:tap0`; or `qemu:` \
+                                and what QEMU's `-netdev` takes";
+        if let Some(netdev) = text.strip_prefix("qemu:").filter(|netdev| !netdev.is_empty()) {
+            return Ok(Self::Qemu(netdev.to_owned()));
+        }
         if let Some(name) = text.strip_prefix("lan:") {
             let name = name.parse::<NetworkName>();
             return name
@@ -93,6 +101,7 @@ impl fmt::Display for Network {
             Self::Tap(device) => ("tap", device),
             Self::Bridge(device) => ("bridge", device),
             Self::Vhost(device) => ("vhost", device),
+            Self::Qemu(netdev) => return write!(f, "qemu:{netdev}"),
         };
         match device {
             Some(device) => write!(f, "{word}:{device}"),
@@ -108,6 +117,8 @@ pub enum Link {
     User(Option<UserSubnet>),
     /// A rootless LAN.
     Lan(Lan),
+    /// What QEMU has, in its own words.
+    Qemu(String),
     /// A tap device.
     Tap {
         /// Where it comes from.
@@ -130,6 +141,23 @@ impl Link {
         self.subnet().map(|subnet| subnet.name_server)
     }
 
+    /// Whether the guest's memory is another process's too.
+    pub(crate) fn shares_memory(&self) -> bool {
+        matches!(self, Self::Lan(lan) if matches!(lan.card, Card::Shared { .. }))
+    }
+
+    /// Why frames go through a socket where they were to go through shared memory.
+    #[must_use]
+    pub fn no_vhost_user(&self) -> Option<&str> {
+        match self {
+            Self::Lan(Lan {
+                card: Card::Socket(why),
+                ..
+            }) => why.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Why QEMU moves the frames where the host's kernel was to do it.
     #[must_use]
     pub fn no_vhost(&self) -> Option<&NoVhost> {
@@ -145,7 +173,7 @@ impl Link {
     fn subnet(&self) -> Option<&UserSubnet> {
         match self {
             Self::User(subnet) => subnet.as_ref(),
-            Self::Lan(_) | Self::Tap { .. } => None,
+            Self::Lan(_) | Self::Tap { .. } | Self::Qemu(_) => None,
         }
     }
 }
@@ -187,35 +215,28 @@ pub fn connect(request: &RunRequest, host: &HostNetwork) -> Result<Link, Network
     lan::check_aliases(request)?;
     let (device, bridge, wants_vhost) = match &request.network {
         Network::User => {
-            if let Some(bridge) = &request.bridge {
-                return Err(NetworkError::UnusedBridge {
-                    bridge: bridge.clone(),
-                });
-            }
+            refuse_bridge(request)?;
             return Ok(Link::User(UserSubnet::of(request)?));
         }
+        Network::Qemu(netdev) => {
+            refuse_bridge(request)?;
+            refuse_forwards(request)?;
+            return Ok(Link::Qemu(netdev.clone()));
+        }
         Network::Lan(network) => {
-            if let Some(bridge) = &request.bridge {
-                return Err(NetworkError::UnusedBridge {
-                    bridge: bridge.clone(),
-                });
-            }
+            refuse_bridge(request)?;
             return Ok(Link::Lan(Lan {
                 network: network.clone(),
                 aliases: request.aliases.clone(),
-                address: request.address.as_ref().map(Ipv4Cidr::address),
+                address: request.address,
+                card: request.card.into(),
             }));
         }
         Network::Tap(device) => (device, None, false),
         Network::Vhost(device) => (device, None, true),
         Network::Bridge(bridge) => (&None, bridge.as_ref(), false),
     };
-    if let Some(&forward) = request.forwards.first() {
-        return Err(NetworkError::ForwardWithoutNat {
-            forward,
-            network: request.network.clone(),
-        });
-    }
+    refuse_forwards(request)?;
     let bridge = match (bridge, &request.bridge) {
         (Some(first), Some(second)) if first != second => {
             return Err(NetworkError::TwoBridges {
@@ -241,6 +262,28 @@ pub fn connect(request: &RunRequest, host: &HostNetwork) -> Result<Link, Network
             Err(why) => Mover::Qemu(Some(why.clone())),
         },
     })
+}
+
+fn refuse_bridge(request: &RunRequest) -> Result<(), NetworkError> {
+    let unused = |bridge: &InterfaceName| NetworkError::UnusedBridge {
+        bridge: bridge.clone(),
+        network: request.network.clone(),
+    };
+    request
+        .bridge
+        .as_ref()
+        .map_or(Ok(()), |bridge| Err(unused(bridge)))
+}
+
+fn refuse_forwards(request: &RunRequest) -> Result<(), NetworkError> {
+    let without = |&forward: &Forward| NetworkError::ForwardWithoutNat {
+        forward,
+        network: request.network.clone(),
+    };
+    request
+        .forwards
+        .first()
+        .map_or(Ok(()), |forward| Err(without(forward)))
 }
 
 /// A gateway is another host of the guest's network.
@@ -276,216 +319,4 @@ fn source(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::forward::Forward;
-
-    fn name(text: &str) -> InterfaceName {
-        text.parse().unwrap()
-    }
-
-    /// A host where root has a bridge.
-    fn root() -> HostNetwork {
-        HostNetwork {
-            may_administer: true,
-            interfaces: vec![name("virbr0"), name("office")],
-            helper: Some(PathBuf::from("/usr/lib/qemu/qemu-bridge-helper")),
-            vhost: Ok(()),
-        }
-    }
-
-    /// The same for another user.
-    fn user() -> HostNetwork {
-        HostNetwork {
-            may_administer: false,
-            ..root()
-        }
-    }
-
-    fn request(network: &str) -> RunRequest {
-        RunRequest {
-            network: network.parse().unwrap(),
-            ..RunRequest::new("kv.qcow2", "kv".parse().unwrap())
-        }
-    }
-
-    fn link(network: &str, host: &HostNetwork) -> Link {
-        connect(&request(network), host).unwrap()
-    }
-
-    fn ours(device: Option<&str>, bridge: Option<&str>) -> TapSource {
-        TapSource::Launcher {
-            device: device.map(name),
-            bridge: bridge.map(name),
-        }
-    }
-
-    #[test]
-    fn reads_what_it_shows_and_refuses_the_rest() {
-        for text in [
-            "user",
-            "lan",
-            "lan:node-micro",
-            "tap",
-            "tap:tap0",
-            "bridge",
-            "bridge:br-lan",
-            "vhost",
-            "vhost:tap1",
-        ] {
-            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
-        }
-        for (text, message) in [
-            ("wan", "`wan` is not a network; a network is `user`"),
-            ("", "`` is not a network"),
-            ("user:eth0", "`user:eth0` takes no device"),
-            ("lan:A", "`lan:A` names no network"),
-            ("tap:", "`` is not a network device"),
-            ("tap:../x", "`../x` is not a network device"),
-            ("tap:sixteen-letters-", "is not a network device"),
-        ] {
-            let error = text.parse::<Network>().unwrap_err().to_string();
-            assert!(error.contains(message), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn each_network_of_root_is_a_tap_device_of_ours() {
-        let tap = |source, vhost| Link::Tap {
-            source,
-            mover: if vhost { Mover::Kernel } else { Mover::Qemu(None) },
-        };
-        for (network, expected) in [
-            ("user", Link::User(None)),
-            ("tap", tap(ours(None, Some("virbr0")), false)),
-            ("tap:tap0", tap(ours(Some("tap0"), None), false)),
-            ("bridge", tap(ours(None, Some("virbr0")), false)),
-            ("bridge:office", tap(ours(None, Some("office")), false)),
-            ("vhost", tap(ours(None, Some("virbr0")), true)),
-            ("vhost:tap0", tap(ours(Some("tap0"), None), true)),
-        ] {
-            assert_eq!(link(network, &root()), expected, "{network}");
-        }
-        let mut named = request("vhost:tap0");
-        named.bridge = Some(name("office"));
-        let expected = tap(ours(Some("tap0"), Some("office")), true);
-        assert_eq!(connect(&named, &root()).unwrap(), expected);
-    }
-
-    #[test]
-    fn without_rights_it_is_qemus_helper_or_an_error_that_says_what_to_grant() {
-        for network in ["tap", "bridge", "vhost"] {
-            let Link::Tap { source, mover } = link(network, &user()) else {
-                panic!("{network} is no tap");
-            };
-            assert!(
-                matches!(source, TapSource::Helper { .. }),
-                "{network}: {source:?}"
-            );
-            assert_eq!(mover == Mover::Kernel, network == "vhost");
-            let without = HostNetwork {
-                helper: None,
-                ..user()
-            };
-            let error = connect(&request(network), &without).unwrap_err();
-            let hint = error.hint().unwrap();
-            for part in ["CAP_NET_ADMIN", "ip tuntap add", "bridge.conf", "-n user"] {
-                assert!(hint.contains(part), "{hint}");
-            }
-        }
-        // It may be its owner who asks; the kernel will tell.
-        assert!(matches!(link("tap:tap0", &user()), Link::Tap { .. }));
-    }
-
-    #[test]
-    fn without_vhost_it_is_a_plain_tap_and_the_reason() {
-        let host = HostNetwork {
-            vhost: Err(NoVhost::NoDevice),
-            ..root()
-        };
-        for (network, reason) in [("vhost", Some(NoVhost::NoDevice)), ("tap", None)] {
-            let link = link(network, &host);
-            assert!(
-                matches!(
-                    &link,
-                    Link::Tap {
-                        mover: Mover::Qemu(_),
-                        ..
-                    }
-                ),
-                "{network}: {link:?}"
-            );
-            assert_eq!(link.no_vhost(), reason.as_ref());
-        }
-    }
-
-    #[test]
-    fn takes_the_first_default_bridge_that_is_there() {
-        let host = |interfaces: &[&str]| HostNetwork {
-            interfaces: interfaces.iter().map(|text| name(text)).collect(),
-            ..root()
-        };
-        let both = link("tap", &host(&["virbr0", "br0"]));
-        assert!(matches!(both, Link::Tap { source, .. } if source == ours(None, Some("br0"))));
-        let error = connect(&request("tap"), &host(&["eth0"])).unwrap_err();
-        assert!(matches!(error, NetworkError::NoBridge));
-        let error = connect(&request("bridge:br7"), &host(&["br0"])).unwrap_err();
-        assert!(matches!(error, NetworkError::NoSuchBridge { .. }));
-    }
-
-    #[test]
-    fn refuses_what_does_not_fit_together() {
-        let refused = |network: &str, change: fn(&mut RunRequest)| {
-            let mut request = request(network);
-            change(&mut request);
-            connect(&request, &root()).unwrap_err().to_string()
-        };
-        let forward: fn(&mut RunRequest) = |r| r.forwards = vec![Forward::tcp_from_any_port(80)];
-        let bridge: fn(&mut RunRequest) = |r| r.bridge = Some("office".parse().unwrap());
-        let gateway: fn(&mut RunRequest) = |r| r.gateway = Some("10.0.0.1".parse().unwrap());
-        let elsewhere: fn(&mut RunRequest) = |r| {
-            r.address = Some("10.0.1.2/24".parse().unwrap());
-            r.gateway = Some("10.0.0.1".parse().unwrap());
-        };
-        let itself: fn(&mut RunRequest) = |r| {
-            r.address = Some("10.0.1.2/24".parse().unwrap());
-            r.gateway = Some("10.0.1.2".parse().unwrap());
-        };
-        let small: fn(&mut RunRequest) = |r| r.address = Some("10.0.1.2/30".parse().unwrap());
-        let alias: fn(&mut RunRequest) = |r| r.aliases = vec!["kv".to_owned(), "a b".to_owned()];
-        for (network, change, message) in [
-            ("user", alias, "alias `kv` needs the network `lan`, not `user`"),
-            ("lan:app", alias, "`a b` is no alias"),
-            (
-                "tap",
-                forward,
-                "`127.0.0.1:0:80` needs the network `user` or `lan`, not `tap`",
-            ),
-            (
-                "user",
-                bridge,
-                "the networks `user` and `lan` have no bridge `office`",
-            ),
-            ("bridge:virbr0", bridge, "`virbr0` and `office` are two bridges"),
-            (
-                "tap",
-                gateway,
-                "gateway `10.0.0.1` is given without the guest's own address",
-            ),
-            (
-                "tap",
-                elsewhere,
-                "gateway `10.0.0.1` is not another host of `10.0.1.2/24`",
-            ),
-            (
-                "user",
-                itself,
-                "gateway `10.0.1.2` is not another host of `10.0.1.2/24`",
-            ),
-            ("user", small, "`10.0.1.2/30` leaves no room"),
-        ] {
-            let error = refused(network, change);
-            assert!(error.contains(message), "{error}");
-        }
-    }
-}
+mod tests;

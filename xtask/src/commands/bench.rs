@@ -32,7 +32,7 @@ pub(crate) struct Args {
 /// What can be measured.
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// The example application: how fast it is up, and pictures per second
+    /// The example application: how fast it is up, pictures per second, and its network, as `lan`
     App(app::Args),
     /// Launch of QEMU to the first answer over HTTP, beside Linux on the same machine
     Boot(boot::Args),
@@ -41,7 +41,7 @@ enum What {
     /// What `compose` measures in a process of its own
     #[command(hide = true)]
     ComposeStep(compose::step::Args),
-    /// What the rootless LAN carries between two guests, as root beside a bridge of the host
+    /// What the rootless LAN carries between two guests, beside QEMU's own sockets and, as root, a bridge of the host
     Lan(lan::Args),
     /// Requests per second with 1, 8 and 50 connections, beside Linux on the same machine
     Run(run::Args),

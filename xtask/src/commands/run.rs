@@ -100,6 +100,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         launch.command_line()
     ));
     let supervised = lifecycle::supervise(instance, launch, console(printer))?;
+    start::say_socket(supervised.spec(), printer);
     start::say_ports(
         &request,
         &supervised.spec().forwards,

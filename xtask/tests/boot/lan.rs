@@ -1,10 +1,14 @@
-//! A story of guests on a rootless LAN, told through the commands of a user: the network's process is `xtask` itself.
+//! A story of guests on a rootless LAN, told through the commands of a user: the network's process is `xtask` itself. Of
+//! the guests one shares its memory with the network, and one has a socket.
 
+use std::ffi::OsString;
+use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -17,12 +21,33 @@ struct User(TempDir);
 
 impl User {
     fn xtask(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(arguments)
             .env("HERMITAGE_ROOT", self.0.path())
             .stdin(Stdio::null());
-        command.output().unwrap()
+        command
+    }
+
+    /// A folder with a QEMU that has no vhost-user; the value of `PATH` with it.
+    fn path_of_older_qemu(&self) -> OsString {
+        let folder = self.0.path().join("older");
+        fs::create_dir(&folder).unwrap();
+        let program = folder.join("qemu-system-x86_64");
+        let path = std::env::var_os("PATH").unwrap();
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *vhost-user*) echo \"no 'vhost-user' here\" >&2; exit 1;; esac\n\
+             PATH='{}' exec qemu-system-x86_64 \"$@\"\n",
+            path.to_str().unwrap()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let folders = [folder].into_iter().chain(std::env::split_paths(&path));
+        std::env::join_paths(folders).unwrap()
     }
 
     /// What a command wrote, which must succeed.
@@ -104,6 +129,40 @@ fn echo(port: u16) -> Option<String> {
     (!answer.is_empty()).then_some(answer)
 }
 
+/// Asks a guest that echoes at a port of this host by a datagram, until one comes back: any may be lost.
+fn echo_datagram(port: u16) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut answer = [0; 8];
+    let length = until("datagram back", || {
+        socket.send(b"hello").ok()?;
+        socket.recv(&mut answer).ok()
+    });
+    assert_eq!(&answer[..length], b"hello");
+}
+
+/// An address of this machine that is not loopback's: to guests it is the world.
+fn world() -> IpAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let connected = socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9));
+    connected.expect("a machine with a network");
+    socket.local_addr().unwrap().ip()
+}
+
+/// Sends the next one who connects what it sent.
+fn answer_one(address: IpAddr) -> (u16, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut word = String::new();
+        stream.read_to_string(&mut word).unwrap();
+        stream.write_all(word.as_bytes()).unwrap();
+    });
+    (port, answering)
+}
+
 #[test]
 #[ignore = "boots virtual machines"]
 fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
@@ -116,14 +175,18 @@ fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
         "10.91.0.0/24",
         "--host-access",
     ]);
-    user.does(&["network", "create", "other"]);
     let on_app = ["-n", "lan:app", "--alias", "echo"];
+    let forwards = ["-f", "0:9000", "-f", "0:9000/udp"];
     user.start(
         "first",
-        &[&on_app[..], &["-f", "0:9000"]].concat(),
+        &[&on_app[..], &forwards, &["--card", "vhost-user"]].concat(),
+        "probe echo-both",
+    );
+    user.start(
+        "second",
+        &[&on_app[..], &["--card", "socket"]].concat(),
         "probe echo-all",
     );
-    user.start("second", &on_app, "probe echo-all");
     let first = user.member("app", "first").unwrap();
     let second = user.member("app", "second").unwrap();
     assert_eq!(
@@ -138,17 +201,36 @@ fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
         answered
     );
     assert_eq!(user.run("lan:app", "probe call echo:9000 word"), answered);
-    let host = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let out = format!("probe call 10.91.0.1:{} word", host.local_addr().unwrap().port());
-    let answering = thread::spawn(move || {
-        let (mut stream, _) = host.accept().unwrap();
-        let mut word = String::new();
-        stream.read_to_string(&mut word).unwrap();
-        stream.write_all(word.as_bytes()).unwrap();
-    });
-    assert_eq!(user.run("lan:app", &out), answered);
+    let (port, answering) = answer_one(Ipv4Addr::LOCALHOST.into());
+    assert_eq!(
+        user.run("lan:app", &format!("probe call 10.91.0.1:{port} word")),
+        answered
+    );
     answering.join().unwrap();
-    assert_eq!(user.run("lan:other", "probe resolve first"), "no such name\n");
+
+    // Another network, with the same addresses: its guests see their own, and the world.
+    user.does(&["network", "create", "twin", "--subnet", "10.91.0.0/24"]);
+    user.start("third", &["-n", "lan:twin"], "probe echo-all");
+    assert_eq!(user.member("twin", "third").unwrap()["address"], first["address"]);
+    let answered_twin = "10.91.0.3 was answered: word\n";
+    assert_eq!(
+        user.run("lan:twin", "probe call 10.91.0.2:9000 word"),
+        answered_twin
+    );
+    let older = user.path_of_older_qemu();
+    let run = ["run", "--rm", "-n", "lan:twin", "-e", "probe resolve first"];
+    let mut run = user.command(&[&run[..], &[image().to_str().unwrap()]].concat());
+    let output = run.env("PATH", older).output().unwrap();
+    assert_eq!(text(&output.stdout), "no such name\n");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("slower than vhost-user: QEMU failed: no 'vhost-user' here\n"),
+        "{said}"
+    );
+    let (port, answering) = answer_one(world());
+    let out = format!("probe call {}:{port} word", world());
+    assert_eq!(user.run("lan:twin", &out), answered_twin);
+    answering.join().unwrap();
 
     // The network has counted what both sent and were given.
     let stats = user.json(&["stats", "--no-stream", "--json", "first", "second"]);
@@ -165,15 +247,22 @@ fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
     assert!(error.contains("is `first`'s"), "{error}");
     let error = thief(["--ip", "10.91.0.2/24"]);
     assert!(error.contains("10.91.0.2"), "{error}");
+    let error = thief(["--ip", "10.91.0.9/16"]);
+    assert!(error.contains("give it as `--ip 10.91.0.9/24`"), "{error}");
     let error = user.cannot(&["network", "rm", "app"]);
     assert!(error.contains("`first`, `second`"), "{error}");
 
     // The network's process is killed: another one serves the same guests.
     let instances = user.json(&["ps", "--json"]);
     let mut instances = instances.as_array().unwrap().iter();
-    let forward = instances.find(|instance| instance["name"] == "first").unwrap()["forwards"][0].as_str();
-    let port: u16 = forward.unwrap().split(':').nth(1).unwrap().parse().unwrap();
+    let forwards = &instances.find(|instance| instance["name"] == "first").unwrap()["forwards"];
+    let forwarded = |at: usize| -> u16 {
+        let forward = forwards[at].as_str().unwrap();
+        forward.split(':').nth(1).unwrap().parse().unwrap()
+    };
+    let port = forwarded(0);
     assert_eq!(until("answer", || echo(port)), "hello");
+    echo_datagram(forwarded(1));
     let process = |user: &User| {
         let process = user.json(&["network", "inspect", "--json", "app"])["process"].as_i64();
         process.map(|id| i32::try_from(id).unwrap())

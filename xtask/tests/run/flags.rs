@@ -140,10 +140,7 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
             &["-n", "tap", "-b", "sixteen-letters-"],
             "is not a network device",
         ),
-        (
-            &["-b", "br0"],
-            "the networks `user` and `lan` have no bridge `br0`",
-        ),
+        (&["-b", "br0"], "the network `user` has no bridge `br0`"),
         (
             &["-n", "bridge:br0", "-b", "br1"],
             "`br0` and `br1` are two bridges",

@@ -1,4 +1,5 @@
-//! `cargo xtask bench app`: the example application as a stack: how fast it is up, and pictures per second.
+//! `cargo xtask bench app`: the example application as a stack: how fast it is up, pictures per second, and what its
+//! network carries, which is `bench lan`.
 //!
 //! In each round the stack comes up from nothing, and takes the same pictures with each number of workers in turn; all of
 //! them share the machine with the client.
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use stack::member::members;
 use stack::{Runner, Stack};
 
+use super::lan;
 use super::statistics::{extremes, median};
 use crate::commands::instance::start::supervisor;
 use crate::commands::stack as stacks;
@@ -77,14 +79,17 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         };
         bench.round(&picture, args.pictures, &mut up, &mut pictures)?;
     }
+    let network = lan::rows(args.rounds, printer)?;
     if args.json {
         let rates = WORKERS.iter().zip(&pictures);
         let rates = rates.map(|(workers, times)| {
             json!({ "workers": workers, "milliseconds": median(times), "pictures": args.pictures })
         });
-        printer.json(&json!({ "up_milliseconds": median(&up), "rates": rates.collect::<Vec<_>>() }));
+        let rates = rates.collect::<Vec<_>>();
+        printer.json(&json!({ "up_milliseconds": median(&up), "rates": rates, "network": network }));
     } else {
         print(args.pictures, &up, &pictures, printer);
+        printer.data(&format!("\n{}", lan::table(&network)));
     }
     Ok(ExitCode::SUCCESS)
 }

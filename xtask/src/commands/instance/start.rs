@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use launcher::detach::{self, Handover};
-use launcher::{Forward, Instance, InstanceName, Launch, RunRequest};
+use launcher::{Forward, Instance, InstanceName, Launch, MachineSpec, RunRequest};
 
 use super::{Names, instances, root};
 use crate::failure::Failure;
@@ -68,6 +68,16 @@ pub(crate) fn say_fallbacks(launch: &Launch, printer: &Printer) {
     }
     if let Some(why) = launch.no_vhost() {
         printer.note(&format!("using a plain tap device, which is slower: {why}"));
+    }
+}
+
+/// Says why frames go to a LAN more slowly than they could, where the user left the choice.
+pub(crate) fn say_socket(spec: &MachineSpec, printer: &Printer) {
+    if let Some(why) = spec.link.no_vhost_user() {
+        let name = &spec.name;
+        printer.note(&format!(
+            "{name}: using a socket to its network, which is slower than vhost-user: {why}"
+        ));
     }
 }
 

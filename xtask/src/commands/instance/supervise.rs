@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::root;
+use super::start::say_socket;
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -20,13 +21,14 @@ pub(crate) struct Args {
     name: InstanceName,
 }
 
-pub(crate) fn run(args: &Args, _printer: &Printer) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let instance = detach::adopt(&root()?, &args.name)?;
     // A machine that is shut down ends its processes so, and its guests in order.
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
     let folder = instance.folder().to_owned();
     let supervised = lifecycle::start(instance, io::sink())?;
+    say_socket(supervised.spec(), printer);
     detach::let_go(&folder)?;
     let handle = signals.handle();
     thread::scope(|scope| {

@@ -10,8 +10,8 @@ use launcher::cpu::CpuModel;
 use launcher::units::{InterfaceName, Label, Variable};
 use launcher::volume::Volume;
 use launcher::{
-    AcceleratorChoice, Cpus, Entry, Forward, InstanceName, MacAddress, MachineType, Memory, Network,
-    RunRequest,
+    AcceleratorChoice, CardChoice, Cpus, Entry, Forward, InstanceName, MacAddress, MachineType, Memory,
+    Network, RunRequest,
 };
 
 use super::env_file;
@@ -76,6 +76,11 @@ pub(crate) struct Flags {
     #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]", help_heading = NETWORK)]
     forward: Vec<Forward>,
 
+    /// How frames get to a lan: vhost-user is memory that its switch shares with the guest; auto is a socket where QEMU
+    /// has no way to share it
+    #[arg(long, value_enum, default_value_t, help_heading = NETWORK)]
+    card: CardName,
+
     /// Name that it shares with others on a lan, beside its own
     #[arg(long, value_name = "NAME", help_heading = NETWORK)]
     alias: Vec<String>,
@@ -136,6 +141,15 @@ const MACHINE: &str = "Machine";
 
 /// Where QEMU's documentation, and so everybody's habit, has gdb connect.
 const GDB_PORT: &str = "1234";
+
+/// The ways to a lan, as the command line names them.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum CardName {
+    #[default]
+    Auto,
+    VhostUser,
+    Socket,
+}
 
 /// The ways in, as the command line names them.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -217,6 +231,11 @@ impl Flags {
             bridge: self.bridge.clone(),
             address: self.ip,
             aliases: self.alias.clone(),
+            card: match self.card {
+                CardName::Auto => CardChoice::Auto,
+                CardName::VhostUser => CardChoice::VhostUser,
+                CardName::Socket => CardChoice::Socket,
+            },
             gateway: self.gateway,
             name_servers: self.dns.clone(),
             volumes: self.volumes()?,
