@@ -170,3 +170,41 @@ fn destination(mac: EthernetAddress) -> Destination {
         Destination::Others
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV4;
+
+    use super::*;
+    use crate::gateway::packet::{Datagram, udp};
+
+    const GUEST: Station = Station {
+        mac: EthernetAddress([2, 0, 0, 0, 0, 2]),
+        address: Ipv4Addr::new(10, 89, 0, 2),
+    };
+
+    #[test]
+    fn sums_that_a_guest_has_left_out_are_those_that_it_would_have_written() {
+        let datagram = Datagram {
+            from: SocketAddrV4::new(Ipv4Addr::new(10, 89, 0, 1), 53),
+            to: SocketAddrV4::new(GUEST.address, 1000),
+            payload: b"odd",
+        };
+        let whole = udp(&datagram, &GUEST).unwrap();
+        // The sum of UDP, behind the headers of Ethernet and IPv4 and six bytes of its own.
+        let place = 14 + IPV4_HEADER_LEN + 6;
+        let mut frame = whole.clone();
+        frame[place..place + 2].fill(0);
+        assert_ne!(frame, whole);
+        sum(&mut frame);
+        assert_eq!(frame, whole);
+        // Of a fragment nobody knows the sum; and what is cut off anywhere is no frame.
+        let mut fragment = frame.clone();
+        fragment[14 + 6] |= 0x20;
+        fragment[place..place + 2].fill(0);
+        let before = fragment.clone();
+        sum(&mut fragment);
+        assert_eq!(fragment, before);
+        (0..whole.len()).for_each(|length| sum(&mut whole.clone()[..length]));
+    }
+}

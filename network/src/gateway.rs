@@ -11,7 +11,7 @@ pub mod alone;
 mod arrival;
 mod dhcp;
 mod dns;
-mod packet;
+pub(crate) mod packet;
 mod tcp;
 mod udp;
 

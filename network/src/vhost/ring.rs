@@ -131,7 +131,7 @@ impl Ring {
     /// What the guest holds ready next. While there is something it need not wake us; it is asked to, once there is
     /// nothing.
     fn next<'a>(&mut self, memory: &'a Memory) -> Result<Option<DescriptorChain<&'a Memory>>, Error> {
-        loop {
+        for _ in 0..2 {
             if let Some(chain) = self.queue.iter(memory)?.next() {
                 if !self.is_quiet {
                     self.queue.disable_notification(memory)?;
@@ -147,6 +147,8 @@ impl Ring {
             }
             self.is_quiet = false;
         }
+        // The ring says that it has something, and has not.
+        Err(Error::InvalidAvailRingIndex)
     }
 
     /// Takes what the guest woke us with, if it did.

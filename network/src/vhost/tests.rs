@@ -127,6 +127,13 @@ fn a_ring_that_makes_no_sense_is_an_error_and_no_end() {
         .idx()
         .store(SIZE + 1);
     assert!(all.take(&memory, &mut [0; 64]).is_err());
+    // A ring of which only the head is in the memory.
+    let memory = self::memory();
+    let mut cut = ring(&memory, &[], &[]);
+    let at = GuestAddress(MEMORY - 4);
+    memory.write_obj([0_u16, 1_u16.to_le()], at).unwrap();
+    cut.queue.try_set_avail_ring_address(at).unwrap();
+    assert!(cut.take(&memory, &mut [0; 64]).is_err());
     // A ring outside of the memory.
     let mut nowhere = ring(&memory, &[], &[]);
     nowhere
