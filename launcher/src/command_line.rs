@@ -202,7 +202,9 @@ impl CommandLine {
             .with("if", "none")
             .with("id", id)
             .with("file", file)
-            .with("format", format.name());
+            .with("format", format.name())
+            // What a guest gives back takes no room any more.
+            .with("discard", "unmap");
         let drive = if read_only {
             drive.with("read-only", "on")
         } else {

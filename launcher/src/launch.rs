@@ -44,6 +44,14 @@ pub struct Launch {
 /// # Errors
 /// No usable QEMU, no usable image, a request that does not fit together.
 pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
+    plan_below(request, environment::root().as_deref())
+}
+
+/// The same, with the volumes of the user whose instances are below `root`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_below(request: &RunRequest, root: Option<&Path>) -> Result<Launch, Error> {
     let (accelerator, fallback) = accelerator::choose(request.accelerator, &accelerator::detect())?;
     let qemu = Qemu::find()?;
     if let Some(model) = &request.cpu_model {
@@ -63,7 +71,7 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
         has_qboot: qemu.has_qboot,
         network: HostNetwork::detect(request),
     };
-    let volumes = find_volumes(request)?;
+    let volumes = find_volumes(request, root)?;
     let spec = MachineSpec::new(request, own.as_ref(), volumes, &host)?;
     let loader = match spec.entry {
         Entry::Direct => disk.loader()?,
@@ -83,10 +91,9 @@ pub fn plan(request: &RunRequest) -> Result<Launch, Error> {
 
 /// The volumes of a request. One that a guest may write is nobody else's; QEMU's own lock would say so in its words, and
 /// name nobody.
-fn find_volumes(request: &RunRequest) -> Result<Vec<volume::Disk>, Error> {
-    let root = environment::root();
-    let disks = volume::find(&request.volumes, root.as_deref())?;
-    if let Some(volumes) = root.as_deref().map(Volumes::new) {
+fn find_volumes(request: &RunRequest, root: Option<&Path>) -> Result<Vec<volume::Disk>, Error> {
+    let disks = volume::find(&request.volumes, root)?;
+    if let Some(volumes) = root.map(Volumes::new) {
         for disk in &disks {
             volumes.check_free(disk, &request.name)?;
         }
@@ -179,10 +186,11 @@ impl Launch {
         let wanted = &self.request.volumes;
         let guard = Volumes::new(instance.root()).lock_for_start(wanted)?;
         if guard.is_some() {
-            find_volumes(&RunRequest {
+            let request = RunRequest {
                 name: instance.name().clone(),
                 ..self.request.clone()
-            })?;
+            };
+            find_volumes(&request, Some(instance.root()))?;
         }
         Ok(guard)
     }

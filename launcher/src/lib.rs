@@ -51,7 +51,7 @@ pub use error::Error;
 pub use exit::GuestExit;
 pub use forward::Forward;
 pub use instance::{Instance, Instances, Users, instances_on};
-pub use launch::{Launch, plan};
+pub use launch::{Launch, plan, plan_below};
 pub use machine::Machine;
 pub use network::Network;
 pub use network::lan::CardChoice;

@@ -139,7 +139,10 @@ impl Runner<'_> {
         for wanted in stack.wanted(image)? {
             if concerns(&wanted.service) {
                 names.push((wanted.request.name.to_string(), wanted.service));
-                let (launch, options) = (launcher::plan(&wanted.request)?, wanted.options);
+                let (launch, options) = (
+                    launcher::plan_below(&wanted.request, Some(self.root))?,
+                    wanted.options,
+                );
                 planned.push(Planned { launch, options });
             }
         }

@@ -5,6 +5,7 @@ mod cores;
 mod files;
 mod load;
 mod machine;
+mod measure;
 mod tcp;
 mod volume;
 
@@ -94,6 +95,8 @@ fn main() {
         // Commits rows to a data base on the volume that is given, as many as given or for ever; says how many there
         // were, and each that is safe.
         b"rows" => volume::rows(&argument(0), number(1)),
+        // Measures the volume that is given; what is on it is lost.
+        b"measure" => volume::measure(&argument(0)),
         // Whether the volume that is given can be written, or why not.
         b"try-volume" => volume::attempt(&argument(0)),
         // What `std::fs` does with the files of the image that its test composes, and with those in memory.

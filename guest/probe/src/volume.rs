@@ -1,10 +1,13 @@
 //! The properties of volumes. What each one does stands beside its name in `main`.
 
+use std::io;
 use std::thread;
 use std::time::Instant;
 
 use hermitage_runtime::{Volume, volume};
 use redb::{Database, ReadableTableMetadata, TableDefinition};
+
+use crate::measure;
 
 /// Bytes that each thread writes at a time: neither sectors nor pages.
 const PIECE: usize = 10_007;
@@ -65,6 +68,29 @@ pub fn rows(label: &str, count: u64) {
         next += 1;
         println!("safe {next}");
     }
+}
+
+impl measure::Disk for Volume {
+    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_at(buffer, offset)
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Volume::flush(self)
+    }
+}
+
+pub fn measure(label: &str) {
+    let volume = Volume::open(label).unwrap();
+    measure::disk(&volume).unwrap();
+    // A fresh volume begins with zeros.
+    volume.write_at(&[0; 4096], 0).unwrap();
+    measure::data_base(volume::File::on(volume).unwrap()).unwrap();
+    println!("done");
 }
 
 pub fn attempt(label: &str) {

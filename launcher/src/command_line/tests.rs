@@ -58,7 +58,7 @@ fn is_exactly_this() {
         -chardev 'socket,id=monitor,fd=4' -mon 'monitor,mode=control' \
         -device 'isa-debug-exit,iobase=0xf4,iosize=0x4' \
         -kernel loader.elf -fw_cfg 'name=opt/org.hermitage/boot,file=boot-config.bin' \
-        -drive 'if=none,id=disk,file=disk.qcow2,format=qcow2' \
+        -drive 'if=none,id=disk,file=disk.qcow2,format=qcow2,discard=unmap' \
         -device 'virtio-blk-pci,drive=disk,werror=enospc,rerror=report' \
         -netdev 'user,id=net' -device 'virtio-net-pci,netdev=net,mac=a2:13:15:00:80:02,romfile='";
     assert_eq!(CommandLine::new(&spec(), DESCRIPTORS).to_string(), expected);
@@ -81,9 +81,9 @@ fn a_microvm_is_exactly_this() {
         -chardev 'socket,id=monitor,fd=4' -mon 'monitor,mode=control' \
         -device 'isa-debug-exit,iobase=0xf4,iosize=0x4' \
         -kernel loader.elf -fw_cfg 'name=opt/org.hermitage/boot,file=boot-config.bin' \
-        -drive 'if=none,id=disk,file=disk.qcow2,format=qcow2' \
+        -drive 'if=none,id=disk,file=disk.qcow2,format=qcow2,discard=unmap' \
         -device 'virtio-blk-device,drive=disk,werror=enospc,rerror=report' \
-        -drive 'if=none,id=volume0,file=/v/data.qcow2,format=qcow2' \
+        -drive 'if=none,id=volume0,file=/v/data.qcow2,format=qcow2,discard=unmap' \
         -device 'virtio-blk-device,drive=volume0,werror=enospc,rerror=report,serial=data' \
         -netdev 'user,id=net' -device 'virtio-net-device,netdev=net,mac=a2:13:15:00:80:02' \
         -device virtio-rng-device";
@@ -156,9 +156,9 @@ fn disks_change_exactly_these_arguments() {
             },
             &[],
             &[
-                "if=none,id=volume0,file=/a,,b/data.qcow2,format=qcow2",
+                "if=none,id=volume0,file=/a,,b/data.qcow2,format=qcow2,discard=unmap",
                 "virtio-blk-pci,drive=volume0,werror=enospc,rerror=report,serial=data",
-                "if=none,id=volume1,file=/c/data.raw,format=raw,read-only=on",
+                "if=none,id=volume1,file=/c/data.raw,format=raw,discard=unmap,read-only=on",
                 "virtio-blk-pci,drive=volume1,werror=enospc,rerror=report,serial=data",
             ],
         ),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::restart::RestartPolicy;
 use super::{Instance, files};
 use crate::error::Error;
-use crate::launch::{Launch, plan};
+use crate::launch::{Launch, plan_below};
 use crate::log;
 use crate::spec::RunRequest;
 use crate::time::Timestamp;
@@ -98,7 +98,7 @@ impl Instance {
     /// The image is gone, or holds something else; and those of [`plan`].
     pub fn plan(&self) -> Result<Launch, Error> {
         let name = self.name();
-        let launch = plan(&self.request()).map_err(|error| match error {
+        let launch = plan_below(&self.request(), Some(self.root())).map_err(|error| match error {
             Error::NoImage(image) => Error::ImageGone {
                 name: name.clone(),
                 image,

@@ -9,6 +9,7 @@ mod probe;
 mod run;
 mod smallest;
 mod statistics;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ Examples:
   cargo xtask bench run --rounds 5
   cargo xtask bench app
   cargo xtask bench lan
+  cargo xtask bench volume --cuts 100
   cargo xtask bench compose --large --plot docs/compose")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -43,6 +45,8 @@ enum What {
     ComposeStep(compose::step::Args),
     /// What the rootless LAN carries between two guests, beside QEMU's own sockets and, as root, a bridge of the host
     Lan(lan::Args),
+    /// Reads, writes, flushes and transactions on a volume, beside Linux on the same machine; power cuts
+    Volume(volume::Args),
     /// Requests per second with 1, 8 and 50 connections, beside Linux on the same machine
     Run(run::Args),
 }
@@ -55,5 +59,6 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         What::ComposeStep(args) => compose::step::run(args, printer),
         What::Lan(args) => lan::run(args, printer),
         What::Run(args) => run::run(args, printer),
+        What::Volume(args) => volume::run(args, printer),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::env;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 
 use super::SECTOR;
@@ -17,7 +18,8 @@ const FOLDER: &str = "HERMITAGE_VOLUMES";
 #[derive(Debug)]
 pub(super) struct Disk {
     file: File,
-    sectors: u64,
+    /// As it was when somebody looked last.
+    sectors: AtomicU64,
     is_read_only: bool,
 }
 
@@ -40,7 +42,7 @@ impl Disk {
             Errno::WOULDBLOCK => io::ErrorKind::ResourceBusy.into(),
             error => io::Error::from(error),
         })?;
-        let sectors = file.metadata()?.len() / SECTOR as u64;
+        let sectors = AtomicU64::new(size(&file)? / SECTOR as u64);
         Ok(Self {
             file,
             sectors,
@@ -52,8 +54,17 @@ impl Disk {
         path(label).map_or(Ok(false), |path| path.try_exists())
     }
 
+    /// Size when somebody looked last.
     pub(super) fn sectors(&self) -> u64 {
-        self.sectors
+        self.sectors.load(Ordering::Relaxed)
+    }
+
+    /// Size as it is now.
+    pub(super) fn look(&self) -> u64 {
+        if let Ok(size) = size(&self.file) {
+            self.sectors.store(size / SECTOR as u64, Ordering::Relaxed);
+        }
+        self.sectors()
     }
 
     pub(super) fn is_read_only(&self) -> bool {
@@ -71,6 +82,20 @@ impl Disk {
     pub(super) fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    pub(super) fn discard(&self, first: u64, sectors: u64) -> io::Result<()> {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, hole, first * SECTOR as u64, sectors * SECTOR as u64) {
+            // A file system that has no holes.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Bytes of a file or a block device, which tells its size in no other way. Nobody reads or writes where the file is at.
+fn size(mut file: &File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
 }
 
 /// The file of a label, if there is a folder of volumes.

@@ -61,11 +61,11 @@ impl Volume {
         Disk::is_attached(label)
     }
 
-    /// Size in bytes.
+    /// Size in bytes, as it is now: it may have been made larger meanwhile.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "no disk is empty")]
     pub fn len(&self) -> u64 {
-        self.disk.sectors() * SECTOR as u64
+        self.disk.look() * SECTOR as u64
     }
 
     /// Whether it is attached to be read only.
@@ -124,11 +124,33 @@ impl Volume {
         self.disk.flush()
     }
 
-    fn check(&self, length: usize, offset: u64, kind: io::ErrorKind) -> io::Result<()> {
-        match offset.checked_add(length as u64) {
-            Some(end) if end <= self.len() => Ok(()),
-            _ => Err(kind.into()),
+    /// Tells the disk that what is in this range, in bytes, is not needed any more, so that it takes no room: until it is
+    /// written again it reads as it was, or as zeros. Parts of sectors at the ends stay as they are. A disk that cannot do
+    /// that does nothing.
+    ///
+    /// # Errors
+    /// `StorageFull`: the volume ends before. `ReadOnlyFilesystem`. Others: the disk failed.
+    pub fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = self.end(offset, length, io::ErrorKind::StorageFull)?;
+        if self.is_read_only() {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
+        let (first, end) = (offset.div_ceil(SECTOR as u64), end / SECTOR as u64);
+        match end.checked_sub(first) {
+            Some(sectors) if sectors > 0 => self.disk.discard(first, sectors),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self, length: usize, offset: u64, kind: io::ErrorKind) -> io::Result<()> {
+        self.end(offset, length as u64, kind).map(drop)
+    }
+
+    /// The end of a range, if it is on the volume.
+    fn end(&self, offset: u64, length: u64, kind: io::ErrorKind) -> io::Result<u64> {
+        // To ask the disk for its size takes longer than to remember it.
+        let fits = |end: &u64| *end <= self.disk.sectors() * SECTOR as u64 || *end <= self.len();
+        offset.checked_add(length).filter(fits).ok_or(kind.into())
     }
 }
 

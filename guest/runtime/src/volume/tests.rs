@@ -110,6 +110,37 @@ fn has_one_writer_at_a_time() {
 }
 
 #[test]
+fn what_is_discarded_takes_no_room() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let place = Place::with(&[7; LEN]);
+    let volume = volume(&place.path()).unwrap();
+    let before = fs::metadata(place.path()).unwrap().blocks();
+    volume.discard(1, LEN as u64 - 2).unwrap();
+    let content = fs::read(place.path()).unwrap();
+    assert!(
+        content[..SECTOR].iter().all(|byte| *byte == 7),
+        "a part of a sector"
+    );
+    assert!(content[LEN - SECTOR..].iter().all(|byte| *byte == 7));
+    assert!(fs::metadata(place.path()).unwrap().blocks() < before / 2);
+    assert_eq!(content.len(), LEN);
+    let error = volume.discard(1, LEN as u64).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn a_volume_that_got_larger_is_larger_at_once() {
+    let place = Place::with(&[0; LEN]);
+    let volume = volume(&place.path()).unwrap();
+    assert!(volume.write_at(&[1], LEN as u64).is_err());
+    let file = fs::OpenOptions::new().write(true).open(place.path()).unwrap();
+    file.set_len(2 * LEN as u64).unwrap();
+    volume.write_at(&[1], LEN as u64).unwrap();
+    assert_eq!(volume.len(), 2 * LEN as u64);
+}
+
+#[test]
 fn a_file_is_as_it_was_left() {
     let place = Place::with(&[0; LEN]);
     let first = file(&place.path()).unwrap();

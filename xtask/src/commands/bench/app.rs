@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     host::ensure(&host::TOOLS, printer)?;
     let mut stack = stacks::read(STACK)?;
     let image = stacks::image(&stack, printer)?;
-    let picture = picture()?;
+    let picture = picture(SIZE, 1)?;
     let (mut up, mut pictures) = (Vec::new(), WORKERS.map(|_| Vec::new()));
     for round in 1..=args.rounds {
         printer.note(&format!("round {round} of {}", args.rounds));
@@ -187,9 +187,16 @@ fn work(master: &Endpoint, picture: &[u8], count: u32, before: u64) -> Result<(D
 }
 
 /// A picture that does not compress well, as photographs do not.
-fn picture() -> Result<Vec<u8>, Failure> {
+pub(super) fn picture(size: &str, seed: u32) -> Result<Vec<u8>, Failure> {
     let mut convert = Command::new("convert");
-    convert.args(["-size", SIZE, "-seed", "1", "plasma:red-blue", "png24:-"]);
+    convert.args([
+        "-size",
+        size,
+        "-seed",
+        &seed.to_string(),
+        "plasma:red-blue",
+        "png24:-",
+    ]);
     let output = convert.output().map_err(failed("run `convert`"))?;
     match output.status.success() {
         true => Ok(output.stdout),

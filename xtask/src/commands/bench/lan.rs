@@ -5,7 +5,7 @@
 //! does falls on all of them alike. The bridge needs root; it is in a network namespace of the benchmark's own, where
 //! all of it runs then.
 
-mod probe;
+pub(super) mod probe;
 
 use std::io;
 use std::path::Path;

@@ -22,7 +22,7 @@ use crate::host;
 use crate::printer::Printer;
 
 /// Goes up when [`init`], [`MODULES`] or [`HTTPD`] change: an older one in the cache is made anew.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 
 /// The kernel's file.
 const KERNEL: &str = "vmlinuz";
@@ -36,8 +36,8 @@ const BUSYBOX: &str = "busybox-static";
 /// Port of the web server in the guest.
 const PORT: u16 = 9000;
 
-/// Modules that a virtio network card needs, each after those that it depends on.
-const MODULES: [&str; 9] = [
+/// Modules that a virtio network card or disk needs, each after those that it depends on.
+const MODULES: [&str; 10] = [
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_pci_legacy_dev.ko",
@@ -47,6 +47,7 @@ const MODULES: [&str; 9] = [
     "net/core/failover.ko",
     "drivers/net/net_failover.ko",
     "drivers/net/virtio_net.ko",
+    "drivers/block/virtio_blk.ko",
 ];
 
 /// The web server for load: busybox's starts a process for each connection, and keeps none.
@@ -56,13 +57,15 @@ const HTTPD: &str = include_str!("run/httpd.c");
 /// that QEMU's user network gives its first guest, the server. Each server says [`LISTENING`].
 fn init(server: Server) -> String {
     let server = match server {
-        Server::Busybox => format!("httpd -p {PORT} -h /www\necho {LISTENING}\nexec sleep 1000000"),
-        Server::Epoll => format!("exec httpd {PORT}"),
+        Server::Busybox => format!("{CARD}httpd -p {PORT} -h /www\necho {LISTENING}\nexec sleep 1000000"),
+        Server::Epoll => format!("{CARD}exec httpd {PORT}"),
+        // What is measured is in an archive of its own, which the kernel unpacks over this one.
+        Server::Disk => format!("{DISK}exec /{MEASURE}"),
     };
-    format!("{MODULES_AND_ADDRESS}{server}\n")
+    format!("{MODULES_OF_BUS}{server}\n")
 }
 
-const MODULES_AND_ADDRESS: &str = "#!/bin/sh
+const MODULES_OF_BUS: &str = "#!/bin/sh
 cd /modules
 insmod virtio_ring.ko
 insmod virtio.ko
@@ -74,11 +77,22 @@ pci)
 mmio)
     insmod virtio_mmio.ko ;;
 esac
-insmod failover.ko
+";
+
+const CARD: &str = "insmod failover.ko
 insmod net_failover.ko
 insmod virtio_net.ko
 ifconfig eth0 10.0.2.15 netmask 255.255.255.0
 ";
+
+const DISK: &str = "insmod virtio_blk.ko
+mount -t devtmpfs none /dev
+ln -s /dev/vda /www/bench.raw
+export HERMITAGE_VOLUMES=/www
+";
+
+/// The program that measures a disk, in the initramfs.
+pub(super) const MEASURE: &str = "bin/measure";
 
 /// The line with which it says that the server listens.
 const LISTENING: &str = "listening";
@@ -90,14 +104,17 @@ pub(super) enum Server {
     Busybox,
     /// [`HTTPD`].
     Epoll,
+    /// None: it measures its disk.
+    Disk,
 }
 
 impl Server {
     /// The name of its initramfs.
-    fn initramfs(self) -> &'static str {
+    pub(super) fn initramfs(self) -> &'static str {
         match self {
             Self::Busybox => "initramfs",
             Self::Epoll => "initramfs-epoll",
+            Self::Disk => "initramfs-disk",
         }
     }
 }
@@ -113,7 +130,7 @@ pub(super) enum Machine {
 
 /// Kernel and initramfs.
 pub(super) struct Linux {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// The package that the kernel is from.
     pub(super) package: String,
 }
@@ -183,7 +200,8 @@ impl Linux {
         let failed = |error| Failure::Failed(format!("cannot run the yardstick: {error}"));
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
         let port = free.map_err(failed)?.port();
-        let mut command = self.command(qemu, machine, server, megabytes, port);
+        let initramfs = self.folder.join(server.initramfs());
+        let mut command = self.command(qemu, machine, &initramfs, megabytes, port);
         // A panic ends QEMU: the kernel reboots at once, and QEMU does not.
         let mut arguments = "console=ttyS0 quiet panic=-1".to_owned();
         match (machine, khz) {
@@ -201,7 +219,14 @@ impl Linux {
     }
 
     /// The same devices and settings as our guests have, where they apply.
-    fn command(&self, qemu: &Path, machine: Machine, server: Server, megabytes: u32, port: u16) -> Command {
+    pub(super) fn command(
+        &self,
+        qemu: &Path,
+        machine: Machine,
+        initramfs: &Path,
+        megabytes: u32,
+        port: u16,
+    ) -> Command {
         let (name, card) = match machine {
             Machine::Pc => ("pc", "virtio-net-pci,netdev=net,romfile="),
             Machine::Microvm => ("microvm", "virtio-net-device,netdev=net"),
@@ -236,7 +261,7 @@ impl Linux {
             .arg("-kernel")
             .arg(self.folder.join(KERNEL))
             .arg("-initrd")
-            .arg(self.folder.join(server.initramfs()))
+            .arg(initramfs)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
@@ -354,7 +379,7 @@ fn make(folder: &Path, package: &str, printer: &Printer) -> Result<(), Failure> 
         httpd: fs::read(work.path().join("httpd")).map_err(failed)?,
         modules: &modules,
     };
-    for server in [Server::Busybox, Server::Epoll] {
+    for server in [Server::Busybox, Server::Epoll, Server::Disk] {
         let archive = File::create(made.join(server.initramfs())).map_err(failed)?;
         write_initramfs(BufWriter::new(archive), &parts, server).map_err(failed)?;
     }
@@ -397,10 +422,11 @@ fn write_initramfs(mut archive: impl Write, parts: &Parts<'_>, server: Server) -
     }
     entry("dev/console", ModeFileType::Char, 0o600, (5, 1), b"")?;
     entry("bin/busybox", ModeFileType::Regular, 0o755, none, &parts.busybox)?;
-    let mut names = vec!["sh", "insmod", "ifconfig", "sleep"];
+    let mut names = vec!["sh", "insmod", "ifconfig", "sleep", "mount", "ln"];
     match server {
         Server::Busybox => names.push("httpd"),
         Server::Epoll => entry("bin/httpd", ModeFileType::Regular, 0o755, none, &parts.httpd)?,
+        Server::Disk => {}
     }
     for name in names {
         entry(

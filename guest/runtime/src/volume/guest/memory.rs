@@ -82,7 +82,7 @@ fn layout(pages: usize) -> Option<Layout> {
 }
 
 /// Pages that are in one piece for devices.
-fn allocate(pages: usize) -> Option<(u64, NonNull<u8>)> {
+pub(super) fn allocate(pages: usize) -> Option<(u64, NonNull<u8>)> {
     let layout = layout(pages)?;
     // Pieces that are not are held until one is found, so that none comes twice.
     let mut unfit = Vec::new();

@@ -1,24 +1,28 @@
-//! In a guest a volume is a virtio disk on PCI, driven by `virtio-drivers` inside the program itself: a unikernel's
-//! program runs in ring 0, and hermit-kernel 0.10.0 has no driver of disks.
+//! In a guest a volume is a virtio disk on PCI, driven by the program itself: a unikernel's program runs in ring 0, and
+//! hermit-kernel 0.10.0 has no driver of disks.
+//!
+//! - [`pci`]: finds the disks; [`memory`]: where memory lies for a device;
+//! - [`queue`]: requests to one disk.
 //!
 //! Requests are polled for, giving way to other threads in between: a volume that nobody asks uses no CPU.
 
 mod memory;
 mod pci;
+mod queue;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use virtio_drivers::Error;
-use virtio_drivers::device::blk::{BlkReq, BlkResp, VirtIOBlk};
 use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::{BufferDirection, Hal};
 
 use memory::Kernel;
+use queue::{Kind, Queue};
 
 use super::SECTOR;
-
-type Device = VirtIOBlk<Kernel, PciTransport>;
 
 /// Bytes of a disk's serial (virtio 1.2, 5.2.6.1: `VIRTIO_BLK_T_GET_ID`).
 const SERIAL: usize = 20;
@@ -27,28 +31,17 @@ const SERIAL: usize = 20;
 const REQUEST: usize = 256 * 1024;
 
 /// A disk of the machine.
-#[derive(Debug)]
 struct Found {
     label: String,
-    device: Arc<Shared>,
+    queue: Mutex<Queue>,
     is_open: Mutex<bool>,
 }
 
-struct Shared {
-    device: Mutex<Device>,
-    /// Reads and writes are in flight together; a flush is alone, since the library waits for it in order.
-    order: RwLock<()>,
-}
-
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shared")
-    }
-}
-
-impl Shared {
-    fn device(&self) -> MutexGuard<'_, Device> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+        f.debug_struct("Found")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
     }
 }
 
@@ -59,149 +52,12 @@ fn disks() -> io::Result<&'static [Found]> {
         let transports = pci::disks().map_err(|error| error.to_string())?;
         transports
             .into_iter()
-            .map(|transport| take(transport).map_err(|error| error.to_string()))
+            .map(|transport| Found::take(transport).map_err(|error| error.to_string()))
             .collect()
     });
     match disks {
         Ok(disks) => Ok(disks),
         Err(reason) => Err(io::Error::other(format!("a disk cannot be driven: {reason}"))),
-    }
-}
-
-fn take(transport: PciTransport) -> Result<Found, Error> {
-    let mut device = Device::new(transport)?;
-    // What is done is looked for; interrupts would have no handler.
-    device.disable_interrupts();
-    let mut serial = [0; SERIAL];
-    let length = device.device_id(&mut serial)?;
-    let label = String::from_utf8_lossy(&serial[..length.min(SERIAL)]);
-    Ok(Found {
-        label: label.trim_end_matches('\0').to_owned(),
-        device: Arc::new(Shared {
-            device: Mutex::new(device),
-            order: RwLock::new(()),
-        }),
-        is_open: Mutex::new(false),
-    })
-}
-
-/// A volume's disk, taken.
-#[derive(Debug)]
-pub(super) struct Disk {
-    found: &'static Found,
-    sectors: u64,
-    is_read_only: bool,
-}
-
-impl Disk {
-    pub(super) fn open(label: &str) -> io::Result<Self> {
-        let found = find(label)?.ok_or(io::ErrorKind::NotFound)?;
-        let mut is_open = found.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_open {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
-        *is_open = true;
-        let device = found.device.device();
-        Ok(Self {
-            found,
-            sectors: device.capacity(),
-            is_read_only: device.readonly(),
-        })
-    }
-
-    pub(super) fn is_attached(label: &str) -> io::Result<bool> {
-        Ok(find(label)?.is_some())
-    }
-
-    pub(super) fn sectors(&self) -> u64 {
-        self.sectors
-    }
-
-    pub(super) fn is_read_only(&self) -> bool {
-        self.is_read_only
-    }
-
-    pub(super) fn read(&self, first: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let sectors = (first..).step_by(REQUEST / SECTOR);
-        for (sector, part) in sectors.zip(buffer.chunks_mut(REQUEST)) {
-            self.read_part(sector as usize, part)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn write(&self, first: u64, bytes: &[u8]) -> io::Result<()> {
-        let sectors = (first..).step_by(REQUEST / SECTOR);
-        for (sector, part) in sectors.zip(bytes.chunks(REQUEST)) {
-            self.write_part(sector as usize, part)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn flush(&self) -> io::Result<()> {
-        let shared = &self.found.device;
-        let _alone = shared.order.write().unwrap_or_else(PoisonError::into_inner);
-        shared.device().flush().map_err(failed)
-    }
-
-    fn read_part(&self, sector: usize, buffer: &mut [u8]) -> io::Result<()> {
-        let shared = &self.found.device;
-        let _with_others = shared.order.read().unwrap_or_else(PoisonError::into_inner);
-        let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
-        let token = queued(|| {
-            // SAFETY: request, buffer and response stay where they are, untouched, until the request is completed
-            // below; nothing between returns or panics.
-            unsafe {
-                shared
-                    .device()
-                    .read_blocks_nb(sector, &mut request, buffer, &mut response)
-            }
-        })
-        .map_err(failed)?;
-        self.wait(token, |device| {
-            // SAFETY: the same three as were queued under this token.
-            unsafe { device.complete_read_blocks(token, &request, buffer, &mut response) }
-        })
-    }
-
-    fn write_part(&self, sector: usize, bytes: &[u8]) -> io::Result<()> {
-        let shared = &self.found.device;
-        let _with_others = shared.order.read().unwrap_or_else(PoisonError::into_inner);
-        let (mut request, mut response) = (BlkReq::default(), BlkResp::default());
-        let token = queued(|| {
-            // SAFETY: as in `read_part`.
-            unsafe {
-                shared
-                    .device()
-                    .write_blocks_nb(sector, &mut request, bytes, &mut response)
-            }
-        })
-        .map_err(failed)?;
-        self.wait(token, |device| {
-            // SAFETY: the same three as were queued under this token.
-            unsafe { device.complete_write_blocks(token, &request, bytes, &mut response) }
-        })
-    }
-
-    /// Waits until a request is done. Whoever's is done first takes it away, so each gets his turn.
-    fn wait(
-        &self,
-        token: u16,
-        mut complete: impl FnMut(&mut Device) -> virtio_drivers::Result,
-    ) -> io::Result<()> {
-        loop {
-            let mut device = self.found.device.device();
-            if device.peek_used() == Some(token) {
-                return complete(&mut device).map_err(failed);
-            }
-            drop(device);
-            thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        *self.found.is_open.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 }
 
@@ -211,16 +67,156 @@ fn find(label: &str) -> io::Result<Option<&'static Found>> {
     Ok(disks.find(|disk| !label.is_empty() && disk.label == label))
 }
 
-/// Queues a request, when there is room for it.
-fn queued(mut queue: impl FnMut() -> virtio_drivers::Result<u16>) -> virtio_drivers::Result<u16> {
-    loop {
-        match queue() {
-            Err(Error::QueueFull) => thread::yield_now(),
-            queued => return queued,
+impl Found {
+    fn take(transport: PciTransport) -> io::Result<Self> {
+        let mut found = Self {
+            label: String::new(),
+            queue: Mutex::new(Queue::new(transport)?),
+            is_open: Mutex::new(false),
+        };
+        let mut serial = [0; SERIAL];
+        found.request(Kind::Serial, 0, (&mut serial[..]).into())?;
+        let length = serial.iter().position(|byte| *byte == 0).unwrap_or(SERIAL);
+        found.label = String::from_utf8_lossy(&serial[..length]).into_owned();
+        Ok(found)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries a request out. Others may be in flight.
+    fn request(&self, kind: Kind, sector: u64, data: NonNull<[u8]>) -> io::Result<()> {
+        let direction = if kind.fills() {
+            BufferDirection::DeviceToDriver
+        } else {
+            BufferDirection::DriverToDevice
+        };
+        let shared = (!data.is_empty()).then(|| {
+            // SAFETY: the callers' buffers are there until this returns, which is after the request is done.
+            let address = unsafe { Kernel::share(data, direction) };
+            (address, data.len() as u32)
+        });
+        let place = loop {
+            // SAFETY: the data is shared until the request is done.
+            if let Some(place) = unsafe { self.queue().submit(kind, sector, shared) } {
+                break place;
+            }
+            thread::yield_now();
+        };
+        let done = loop {
+            if let Some(done) = self.queue().take(place) {
+                break done;
+            }
+            thread::yield_now();
+        };
+        if let Some((address, _)) = shared {
+            // SAFETY: the same as were shared, and the device is done with them.
+            unsafe { Kernel::unshare(address, data, direction) };
         }
+        done
     }
 }
 
-fn failed(error: Error) -> io::Error {
-    io::Error::other(format!("the disk failed: {error}"))
+/// A volume's disk, taken.
+#[derive(Debug)]
+pub(super) struct Disk {
+    found: &'static Found,
+    /// As it was when somebody looked last.
+    sectors: AtomicU64,
+    is_read_only: bool,
+    has_cache: bool,
+    /// Most sectors of a discard; 0 if the disk knows of none.
+    most_discarded: u32,
+}
+
+impl Disk {
+    pub(super) fn open(label: &str) -> io::Result<Self> {
+        let found = find(label)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut is_open = found.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_open {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let queue = found.queue();
+        let sectors = AtomicU64::new(queue.capacity()?);
+        *is_open = true;
+        Ok(Self {
+            found,
+            sectors,
+            is_read_only: queue.is_read_only(),
+            has_cache: queue.has_cache(),
+            most_discarded: queue.most_discarded(),
+        })
+    }
+
+    pub(super) fn is_attached(label: &str) -> io::Result<bool> {
+        Ok(find(label)?.is_some())
+    }
+
+    /// Size when somebody looked last.
+    pub(super) fn sectors(&self) -> u64 {
+        self.sectors.load(Ordering::Relaxed)
+    }
+
+    /// Size as it is now.
+    pub(super) fn look(&self) -> u64 {
+        // A device that does not tell has the size that it had.
+        if let Ok(sectors) = self.found.queue().capacity() {
+            self.sectors.store(sectors, Ordering::Relaxed);
+        }
+        self.sectors()
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    pub(super) fn read(&self, first: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let sectors = (first..).step_by(REQUEST / SECTOR);
+        for (sector, part) in sectors.zip(buffer.chunks_mut(REQUEST)) {
+            self.found.request(Kind::Read, sector, part.into())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, first: u64, bytes: &[u8]) -> io::Result<()> {
+        let sectors = (first..).step_by(REQUEST / SECTOR);
+        for (sector, part) in sectors.zip(bytes.chunks(REQUEST)) {
+            self.found.request(Kind::Write, sector, part.into())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        if !self.has_cache {
+            return Ok(());
+        }
+        self.found.request(
+            Kind::Flush,
+            0,
+            NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+        )
+    }
+
+    pub(super) fn discard(&self, first: u64, sectors: u64) -> io::Result<()> {
+        if self.most_discarded == 0 {
+            return Ok(());
+        }
+        let most = u64::from(self.most_discarded);
+        for begin in (first..first + sectors).step_by(most as usize) {
+            let count = most.min(first + sectors - begin) as u32;
+            // `virtio_blk_discard_write_zeroes`: sector, number of sectors, flags.
+            let mut range = [0; 16];
+            range[..8].copy_from_slice(&begin.to_le_bytes());
+            range[8..12].copy_from_slice(&count.to_le_bytes());
+            self.found.request(Kind::Discard, 0, range[..].into())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        *self.found.is_open.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
 }
