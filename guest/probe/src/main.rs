@@ -95,6 +95,8 @@ fn main() {
         // Commits rows to a data base on the volume that is given, as many as given or for ever; says how many there
         // were, and each that is safe.
         b"rows" => volume::rows(&argument(0), number(1)),
+        // Writes blocks to the volume that is given, makes each safe, reads them; says what fails, and goes on.
+        b"blocks" => volume::blocks(&argument(0)),
         // Measures the volume that is given; what is on it is lost.
         b"measure" => volume::measure(&argument(0)),
         // Whether the volume that is given can be written, or why not.

@@ -70,6 +70,28 @@ pub fn rows(label: &str, count: u64) {
     }
 }
 
+pub fn blocks(label: &str) {
+    const BLOCK: usize = 4096;
+    let volume = Volume::open(label).unwrap();
+    let block = |number: u64| ([number as u8 + 1; BLOCK], number * BLOCK as u64);
+    for (bytes, offset) in (0..8).map(block) {
+        let written = volume.write_at(&bytes, offset);
+        println!("write {}: {}", bytes[0], word(written.is_ok()));
+        println!("flush {}: {}", bytes[0], word(volume.flush().is_ok()));
+    }
+    for (bytes, offset) in (0..8).map(block) {
+        let mut read = [0; BLOCK];
+        match volume.read_at(&mut read, offset) {
+            Ok(()) if read != bytes => println!("read {}: other", bytes[0]),
+            read => println!("read {}: {}", bytes[0], word(read.is_ok())),
+        }
+    }
+}
+
+fn word(done: bool) -> &'static str {
+    if done { "done" } else { "failed" }
+}
+
 impl measure::Disk for Volume {
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_at(buffer, offset)

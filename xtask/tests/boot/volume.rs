@@ -97,3 +97,68 @@ fn rows_that_were_said_to_be_safe_are_there_after_a_power_cut() {
         seen.console
     );
 }
+
+/// A request with a disk `bad` over a raw file, on which QEMU injects errors.
+fn with_errors(file: &Path, rules: &str, command: &str) -> RunRequest {
+    let file = file.display();
+    let drive = format!(
+        "if=none,id=bad,driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={file},{rules}"
+    );
+    let device = "virtio-blk-pci,drive=bad,serial=bad,werror=enospc,rerror=report";
+    RunRequest {
+        qemu_arguments: ["-drive", &drive, "-device", device].map(str::to_owned).to_vec(),
+        ..request(image(), Entry::Direct, &format!("probe {command}"))
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn an_error_of_the_disk_reaches_the_program_and_nothing_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let [raw, _] = fresh(folder.path());
+    // The first flush; each write of the fourth block; each read of the sixth.
+    let rules = "file.inject-error.0.event=flush_to_disk,file.inject-error.0.iotype=flush,\
+                 file.inject-error.0.once=on,\
+                 file.inject-error.1.event=write_aio,file.inject-error.1.iotype=write,file.inject-error.1.sector=24,\
+                 file.inject-error.2.event=read_aio,file.inject-error.2.iotype=read,file.inject-error.2.sector=40";
+    let seen_blocks = seen(&with_errors(&raw, rules, "blocks bad"));
+    assert_eq!(seen_blocks.exit.code(), 0, "{}", seen_blocks.console);
+    let failed: Vec<_> = seen_blocks
+        .console
+        .lines()
+        .filter(|line| !line.ends_with(": done"))
+        .collect();
+    let expected = [
+        "flush 1: failed",
+        "write 4: failed",
+        "read 4: other",
+        "read 6: failed",
+    ];
+    assert_eq!(failed, expected, "{}", seen_blocks.console);
+    // What was said to be written is.
+    let content = std::fs::read(&raw).unwrap();
+    for number in [1, 2, 3, 5, 6, 7, 8_u8] {
+        let block = &content[(usize::from(number) - 1) * 4096..][..4096];
+        assert!(block.iter().all(|byte| *byte == number), "block {number}");
+    }
+
+    // A data base whose disk fails in the middle: a commit fails, and what was safe before is there.
+    File::create(&raw).unwrap().set_len(SIZE).unwrap();
+    let states = (0..20).map(|at| {
+        let rule = format!("file.set-state.{at}");
+        let (state, next) = (at + 1, at + 2);
+        format!("{rule}.event=flush_to_disk,{rule}.state={state},{rule}.new_state={next},")
+    });
+    let rules = states.collect::<String>()
+        + "file.inject-error.0.event=flush_to_disk,file.inject-error.0.iotype=flush,file.inject-error.0.state=21";
+    let cut = seen(&with_errors(&raw, &rules, "rows bad 0"));
+    assert_eq!(cut.exit.code(), 101, "{}", cut.console);
+    let safe = cut
+        .console
+        .lines()
+        .filter_map(|line| line.strip_prefix("safe ")?.parse().ok());
+    let safe: u64 = safe.last().unwrap();
+    let again = seen(&with_volumes(&[&raw], Entry::Direct, "rows raw-one 1"));
+    let found = number(again.console.lines().next().unwrap(), "found ");
+    assert!(found >= safe && safe > 0, "{found} of {safe}: {}", again.console);
+}

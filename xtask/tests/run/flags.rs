@@ -56,7 +56,10 @@ fn each_flag_reaches_the_command_line() {
         (&["--gdb"], &["-gdb tcp:127.0.0.1:1234"]),
         (&["--gdb=4321"], &["-gdb tcp:127.0.0.1:4321"]),
         (&["--qemu-arg", "-d", "--qemu-arg=int"], &[" -d int\n"]),
-        (&["--volume", volume], &["data.raw,format=raw,discard=unmap'", "serial=data"]),
+        (
+            &["--volume", volume],
+            &["data.raw,format=raw,discard=unmap'", "serial=data"],
+        ),
         (
             &["--ip", "10.0.0.9/24", "-f", "8080:80"],
             &["net=10.0.0.0/24,host=10.0.0.1,dns=10.0.0.2,dhcpstart=10.0.0.9,hostfwd=tcp:127.0.0.1:8080-:80"],
