@@ -30,6 +30,12 @@ pub enum NetworkError {
         /// The network.
         network: Network,
     },
+    /// There is a choice on a LAN alone.
+    #[error("`--card` needs the network `lan`, not `{network}`")]
+    CardWithoutLan {
+        /// The network.
+        network: Network,
+    },
     /// No label of a DNS name.
     #[error(
         "`{0}` is no alias: small letters, digits and `-`, with a letter or digit at both ends, 63 at most"
@@ -137,6 +143,7 @@ impl NetworkError {
             | Self::GatewayAlone(_)
             | Self::GatewayElsewhere { .. }
             | Self::AliasWithoutLan { .. }
+            | Self::CardWithoutLan { .. }
             | Self::NoAlias(_)
             | Self::OtherPrefix { .. }
             | Self::SmallSubnet(_) => true,
@@ -197,6 +204,7 @@ impl NetworkError {
             Self::Lan(_)
             | Self::Join(_)
             | Self::AliasWithoutLan { .. }
+            | Self::CardWithoutLan { .. }
             | Self::NoAlias(_)
             | Self::Step { .. } => return None,
         };

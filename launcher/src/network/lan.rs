@@ -107,8 +107,12 @@ pub struct Lan {
     pub card: Card,
 }
 
-/// Whether the names that are to be shared are names, and known to anybody.
-pub(super) fn check_aliases(request: &RunRequest) -> Result<(), NetworkError> {
+/// Whether what is said of a LAN is said of one, and the names that are to be shared are names.
+pub(super) fn check(request: &RunRequest) -> Result<(), NetworkError> {
+    if request.card != CardChoice::Auto && !matches!(request.network, Network::Lan(_)) {
+        let network = request.network.clone();
+        return Err(NetworkError::CardWithoutLan { network });
+    }
     let Some(alias) = request.aliases.first() else {
         return Ok(());
     };

@@ -212,7 +212,7 @@ pub enum TapSource {
 /// A request whose parts do not fit; no such bridge; no rights.
 pub fn connect(request: &RunRequest, host: &HostNetwork) -> Result<Link, NetworkError> {
     check_addresses(request)?;
-    lan::check_aliases(request)?;
+    lan::check(request)?;
     let (device, bridge, wants_vhost) = match &request.network {
         Network::User => {
             refuse_bridge(request)?;

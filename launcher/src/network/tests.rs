@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::forward::Forward;
+use crate::network::lan::CardChoice;
 
 fn name(text: &str) -> InterfaceName {
     text.parse().unwrap()
@@ -177,9 +178,16 @@ fn refuses_what_does_not_fit_together() {
         r.gateway = Some("10.0.1.2".parse().unwrap());
     };
     let small: fn(&mut RunRequest) = |r| r.address = Some("10.0.1.2/30".parse().unwrap());
+    let card: fn(&mut RunRequest) = |r| r.card = CardChoice::Socket;
     let alias: fn(&mut RunRequest) = |r| r.aliases = vec!["kv".to_owned(), "a b".to_owned()];
     for (network, change, message) in [
         ("user", alias, "alias `kv` needs the network `lan`, not `user`"),
+        ("user", card, "`--card` needs the network `lan`, not `user`"),
+        (
+            "qemu:stream",
+            forward,
+            "needs the network `user` or `lan`, not `qemu:stream`",
+        ),
         ("lan:app", alias, "`a b` is no alias"),
         (
             "tap",
