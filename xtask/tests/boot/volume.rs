@@ -153,11 +153,11 @@ fn an_error_of_the_disk_reaches_the_program_and_nothing_is_acknowledged() {
         + "file.inject-error.0.event=flush_to_disk,file.inject-error.0.iotype=flush,file.inject-error.0.state=21";
     let cut = seen(&with_errors(&raw, &rules, "rows bad 0"));
     assert_eq!(cut.exit.code(), 101, "{}", cut.console);
-    let safe = cut
+    let mut safe = cut
         .console
         .lines()
         .filter_map(|line| line.strip_prefix("safe ")?.parse().ok());
-    let safe: u64 = safe.last().unwrap();
+    let safe: u64 = safe.next_back().unwrap();
     let again = seen(&with_volumes(&[&raw], Entry::Direct, "rows raw-one 1"));
     let found = number(again.console.lines().next().unwrap(), "found ");
     assert!(found >= safe && safe > 0, "{found} of {safe}: {}", again.console);
