@@ -200,7 +200,8 @@ impl Client {
     }
 
     /// Attaches a guest, as long as this connection lives. `card` is the switch's end of its network card: a datagram
-    /// socket, a frame a datagram.
+    /// socket, a frame a datagram; or a stream socket that listens, to which the guest's QEMU connects to share its memory
+    /// (vhost-user).
     ///
     /// # Errors
     /// The network refuses it, or its process is gone.

@@ -1,9 +1,10 @@
 //! The rootless LAN: one process for each network, a switch and a gateway in one, for guests that see each other and
 //! nobody else. It needs no rights.
 //!
-//! A guest's network card ends in a datagram socket, a frame a datagram. Whoever starts the guest keeps one end's
-//! copy and hands it to the network's process ([`control`]): so a network that is killed is started again and takes
-//! the same sockets, and the guests notice nothing but some lost frames.
+//! A guest's network card ends in memory that the guest shares with us (`vhost`), of which its QEMU tells whoever listens
+//! on a socket, or in a datagram socket, a frame a datagram. Whoever starts the guest keeps that socket's copy and hands
+//! it to the network's process ([`control`]): so a network that is killed is started again and takes the same sockets, and
+//! the guests notice nothing but some lost frames.
 //!
 //! - [`frame`]: what a frame is, where it goes, and whether its sender may send it;
 //! - [`switch`]: hands frames from guest to guest, and to the gateway;
@@ -12,6 +13,7 @@
 //!   are written;
 //! - [`leases`], [`names`]: who has which address, for ever; and who is called what;
 //! - [`control`]: what is said between a network's process and those who use it;
+//! - `vhost`: network cards in memory that is shared;
 //! - [`server`]: the process's loop. Start reading there.
 //!
 //! All but `server` and the client in `control` do no input or output of frames: they take frames and give frames, so
