@@ -1,7 +1,8 @@
 //! Files of a guest, as far as they need no machine: `guest/libhermit` puts system calls on top and a disk below.
 //!
 //! - [`path`]: which file system a path leads to;
-//! - [`cache`]: a disk's bytes, read ahead, in memory that does not grow.
+//! - [`cache`]: a disk's bytes, read ahead, in memory that does not grow;
+//! - [`mount`]: what is asked of a file system that the program brings along.
 //!
 //! Start at [`cache::Cache`].
 #![no_std]
@@ -9,4 +10,5 @@
 extern crate alloc;
 
 pub mod cache;
+pub mod mount;
 pub mod path;

@@ -1,6 +1,9 @@
-//! Which file system a path leads to: `/tmp` and `/proc` are the kernel's, in memory; all else is the image's.
+//! Which file system a path leads to: `/tmp` and `/proc` are the kernel's, in memory; `/data` is what the program
+//! mounted there, if it did; all else is the image's.
 
 use alloc::vec::Vec;
+
+use crate::mount::MOUNTED;
 
 /// The folders in `/` that the kernel makes at its start.
 pub const IN_MEMORY: [&[u8]; 2] = [b"proc", b"tmp"];
@@ -14,6 +17,8 @@ pub enum Place {
     Image,
     /// To the kernel's files in memory, under this path.
     Memory(Vec<u8>),
+    /// To what is mounted, if something is, under this path from its root on.
+    Mounted(Vec<u8>),
 }
 
 /// Finds where a path leads. One that does not start with `/` starts there, too: a guest has no other folder to be in.
@@ -22,16 +27,19 @@ pub fn place(path: &[u8]) -> Place {
     let names = names(path);
     match names.first() {
         None => Place::Root,
-        Some(first) if IN_MEMORY.contains(first) => {
-            let mut path = Vec::with_capacity(path.len() + 1);
-            for name in names {
-                path.push(b'/');
-                path.extend_from_slice(name);
-            }
-            Place::Memory(path)
-        }
+        Some(first) if IN_MEMORY.contains(first) => Place::Memory(joined(&names)),
+        Some(&MOUNTED) => Place::Mounted(joined(&names[1..])),
         Some(_) => Place::Image,
     }
+}
+
+fn joined(names: &[&[u8]]) -> Vec<u8> {
+    let mut path = Vec::new();
+    for name in names {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    path
 }
 
 /// A path's names from the root on, `.` and `..` resolved; `..` of the root is the root.
@@ -66,6 +74,9 @@ mod tests {
             ("/proc/version", "/proc/version"),
         ] {
             assert_eq!(place(path.as_bytes()), Place::Memory(names.into()), "{path}");
+        }
+        for (path, names) in [("/data", ""), ("data/", ""), ("/data/../data/a/./b", "/a/b")] {
+            assert_eq!(place(path.as_bytes()), Place::Mounted(names.into()), "{path}");
         }
     }
 }

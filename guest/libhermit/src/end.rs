@@ -4,7 +4,7 @@
 //! `end` line on the control channel; QEMU's exit device; ACPI; a triple fault, which stops or resets any machine.
 //! The first two are what the launcher and people read. The others end the machine, each where the one before it
 //! is missing. Before any of it, a program's end of its own - not the kernel's, and not a fault - sends what was
-//! written to sockets, as other systems do after a program's end.
+//! written to sockets, as other systems do after a program's end; one that it chose makes its files safe, too.
 
 use core::alloc::Layout;
 use core::arch::asm;
@@ -16,11 +16,13 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hermitage_boot::Reason;
 use hermitage_boot::control::write_end;
 
+use crate::files;
 use crate::port::{Uart, debug_exit};
 
 /// `exit` of std, with the status of `main` or of `std::process::exit`.
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_sys_exit(status: i32) -> ! {
+    files::sync_at_end();
     hermit::flush_network();
     // Eight bits, as a Unix parent would see.
     with_code(Reason::Exit, status as u8)

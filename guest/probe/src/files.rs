@@ -153,3 +153,85 @@ pub fn speed(path: &str, label: &str, length: u64) {
         report("volume", size, begin);
     }
 }
+
+/// The first boot writes, each further one checks and changes; what is printed is the number of the boot.
+pub fn of_a_volume(label: &str, end: &str) {
+    let data = hermitage_runtime::folder::mount(label).unwrap();
+    assert_eq!(data, Path::new("/data"));
+    assert!(names("/").contains("data"));
+    let counter = data.join("boots");
+    let boots: u64 = fs::read_to_string(&counter).map_or(0, |text| text.parse().unwrap());
+    println!("boot {boots}");
+    let folder = data.join("deep/er");
+    if boots == 0 {
+        assert!(names(&data).is_empty());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("big"), pattern(0, 300_000)).unwrap();
+    } else {
+        assert_eq!(names(&folder), ["big", "log"].map(String::from).into());
+        assert!(fs::read(folder.join("big")).unwrap() == pattern(0, 300_000));
+        assert_eq!(
+            fs::read_to_string(folder.join("log")).unwrap(),
+            "again\n".repeat(boots as usize)
+        );
+    }
+    let mut log = File::options()
+        .append(true)
+        .create(true)
+        .open(folder.join("log"))
+        .unwrap();
+    log.write_all(b"again\n").unwrap();
+
+    // All that can be done with a file.
+    let path = data.join("a");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    file.write_all(&pattern(0, 100_000)).unwrap();
+    file.seek(SeekFrom::Start(50_000)).unwrap();
+    file.write_all(b"middle").unwrap();
+    file.set_len(60_000).unwrap();
+    file.seek(SeekFrom::End(-10_000)).unwrap();
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest).unwrap();
+    assert!(rest[..6] == *b"middle" && rest[6..] == pattern(50_006, 9_994));
+    fs::rename(&path, data.join("b")).unwrap();
+    assert_eq!(kind(File::open(&path)), ErrorKind::NotFound);
+    assert_eq!(file.metadata().unwrap().len(), 60_000);
+    fs::remove_file(data.join("b")).unwrap();
+    file.seek(SeekFrom::Start(50_000)).unwrap();
+    file.read_exact(&mut rest[..6]).unwrap();
+    assert_eq!(&rest[..6], b"middle", "it is open");
+    drop(file);
+    assert_eq!(
+        kind(fs::remove_dir(data.join("deep"))),
+        ErrorKind::DirectoryNotEmpty
+    );
+    assert_eq!(kind(fs::create_dir(&folder)), ErrorKind::AlreadyExists);
+    assert_eq!(
+        kind(fs::rename(data.join("deep"), folder.join("x"))),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(kind(fs::rename(&folder, "/tmp/x")), ErrorKind::CrossesDevices);
+    fs::create_dir_all(data.join("gone/with/all")).unwrap();
+    fs::write(data.join("gone/with/all/this"), "x").unwrap();
+    fs::remove_dir_all(data.join("gone")).unwrap();
+
+    fs::write(&counter, (boots + 1).to_string()).unwrap();
+    if end == "cut" {
+        File::open(&counter).unwrap().sync_all().unwrap();
+        println!("safe");
+        // What comes now is lost, or not, when the power goes.
+        fs::write(data.join("later"), pattern(0, 10_000)).unwrap();
+        fs::remove_file(data.join("later")).unwrap();
+        thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
+fn pattern(from: usize, length: usize) -> Vec<u8> {
+    (from..from + length).map(|at| (at % 251) as u8).collect()
+}

@@ -14,8 +14,10 @@
 //!
 //! It has as much time as the launcher gives it (`stop -t`); then it is killed.
 //!
-//! What is to outlive the machine is kept on a [`Volume`].
+//! What is to outlive the machine is kept on a [`Volume`], or in files, in a `folder` on one.
 
+#[cfg(feature = "redb")]
+pub mod folder;
 #[cfg_attr(target_os = "hermit", path = "guest.rs")]
 #[cfg_attr(not(target_os = "hermit"), path = "host.rs")]
 mod system;

@@ -1,5 +1,6 @@
 //! `cargo xtask volume`: disks that outlive the instances they are attached to.
 
+mod files;
 mod view;
 
 use std::path::PathBuf;
@@ -48,12 +49,33 @@ enum Command {
         #[arg(short, long, value_parser = Limits::parse_size)]
         size: u64,
     },
-    /// List the volumes
+    /// List the volumes, or the files on one that has a folder
     #[command(
         visible_alias = "list",
-        after_help = "Example:\n  cargo xtask volume ls --json"
+        after_help = "Examples:\n  cargo xtask volume ls --json\n  cargo xtask volume ls notes:/2026"
     )]
-    Ls,
+    Ls {
+        /// A volume, or a path on one
+        #[arg(value_name = "VOLUME[@SNAPSHOT][:PATH]")]
+        place: Option<files::Place>,
+    },
+    /// Write a file on a volume to standard output
+    #[command(after_help = "Example:\n  cargo xtask volume cat notes:/today.txt")]
+    Cat {
+        /// The file
+        #[arg(value_name = "VOLUME[@SNAPSHOT]:PATH")]
+        place: files::Place,
+    },
+    /// Copy a file or folder from a volume to the host
+    #[command(after_help = "Example:\n  cargo xtask volume cp notes@before:/2026 ./notes")]
+    Cp {
+        /// What to copy
+        #[arg(value_name = "VOLUME[@SNAPSHOT]:PATH")]
+        place: files::Place,
+
+        /// The path that it gets, which is not there yet
+        to: PathBuf,
+    },
     /// Show volumes, as JSON
     #[command(after_help = "Example:\n  cargo xtask volume inspect db")]
     Inspect {
@@ -146,11 +168,12 @@ It takes no time: both share what neither changes. Each can be changed and remov
         #[arg(long)]
         shrink: bool,
     },
-    /// Make a volume of a disk's file
+    /// Make a volume of a disk's file, or of a folder, for `hermitage_runtime::folder`
     #[command(after_help = "\
 Examples:
   cargo xtask volume import db db.vmdk
-  cargo xtask volume import db disk0 --format raw")]
+  cargo xtask volume import db disk0 --format raw
+  cargo xtask volume import notes ./notes -s 1G")]
     Import {
         /// Its name
         name: VolumeName,
@@ -161,6 +184,10 @@ Examples:
         /// The file's format, if its name does not say it: raw, qcow2, vmdk, vdi, vhdx, vpc
         #[arg(long, value_parser = parse_format)]
         format: Option<ForeignFormat>,
+
+        /// Of a folder: the volume's size; otherwise twice what is in it, and 64 MiB
+        #[arg(short, long, value_parser = Limits::parse_size)]
+        size: Option<u64>,
     },
     /// Write a volume, or a snapshot, as a file that stands alone
     #[command(after_help = "\
@@ -213,7 +240,10 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             volumes.create(name, *size)?;
             tell(name)?;
         }
-        Command::Ls => {
+        Command::Ls { place: Some(place) } => files::list(&volumes, &root, place, args.json, printer)?,
+        Command::Cat { place } => files::cat(&volumes, &root, place)?,
+        Command::Cp { place, to } => files::copy(&volumes, &root, place, to)?,
+        Command::Ls { place: None } => {
             let list = volumes.list()?;
             if args.json {
                 printer.json(&list.iter().map(view::volume).collect::<Vec<_>>());
@@ -291,8 +321,17 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             volumes.resize(name, *size, *shrink)?;
             tell(name)?;
         }
-        Command::Import { name, file, format } => {
-            volumes.import(name, file, *format)?;
+        Command::Import {
+            name,
+            file,
+            format,
+            size,
+        } => {
+            if file.is_dir() {
+                files::import(&volumes, &root, name, file, *size)?;
+            } else {
+                volumes.import(name, file, *format)?;
+            }
             tell(name)?;
         }
         Command::Export { from, file, format } => {

@@ -1,7 +1,7 @@
 //! Stories of files: those of the image are there for `std::fs`, however large, in any machine.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use launcher::{Entry, MachineType, RunRequest};
 
 use super::tcp::Listening;
-use super::{probe, request, seen};
+use super::{image, probe, request, seen};
 
 const BIG: u64 = 1 << 30;
 
@@ -126,4 +126,34 @@ fn a_volume_and_the_image_are_read_beside_each_other() {
     });
     assert_eq!(seen.exit.code(), 0, "{seen:?}");
     assert_eq!(seen.console.lines().count(), 6, "{seen:?}");
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn files_on_a_volume_outlive_guests_that_end_and_that_are_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("kept.raw");
+    File::create(&volume).unwrap().set_len(64 << 20).unwrap();
+    let request = |command: &str| RunRequest {
+        volumes: vec![volume.to_str().unwrap().parse().unwrap()],
+        ..request(image(), Entry::Direct, command)
+    };
+    for boot in 0..4 {
+        if boot % 2 == 0 {
+            let seen = seen(&request("probe data kept end"));
+            assert_eq!(seen.console, format!("boot {boot}\n"), "{seen:?}");
+            assert_eq!(seen.exit.code(), 0, "{seen:?}");
+            continue;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let (console, writer) = io::pipe().unwrap();
+        let machine = launcher::plan(&request("probe data kept cut"))
+            .unwrap()
+            .start(root.path(), writer)
+            .unwrap();
+        let mut lines = BufReader::new(console).lines().map(Result::unwrap);
+        assert_eq!(lines.next().unwrap(), format!("boot {boot}"));
+        assert_eq!(lines.next().unwrap(), "safe");
+        machine.kill();
+    }
 }

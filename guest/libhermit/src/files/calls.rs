@@ -2,20 +2,21 @@
 
 use alloc::ffi::CString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::offset_of;
 use core::{ptr, slice};
 
-use hermit::errno::{EBADF, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, EROFS, EXDEV};
-use hermit::fd::OpenOption;
+use hermit::errno::{EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, EROFS, EXDEV};
+use hermit::fd::{AccessPermission, OpenOption};
 use hermit::fs::FileAttr;
 use hermit::syscalls::Dirent64;
 use hermitage_erofs::format::Kind;
 use hermitage_erofs::reader::Inode;
 use hermitage_files::path::{Place, place};
 
-use super::table::{self, Open};
-use super::{Errno, Result, image};
+use super::table::{self, Open, What};
+use super::{Errno, Result, image, mounted};
 
 #[expect(
     improper_ctypes,
@@ -63,23 +64,30 @@ fn long_answer<T: TryInto<isize>>(result: Result<T>) -> isize {
     }
 }
 
-/// Where a path leads; `Err` for what is the kernel's, with the path for it.
-///
+/// Where a path leads, in the terms of who answers.
+enum Lead<'a> {
+    Root(&'a [u8]),
+    Image(&'a [u8]),
+    Mounted(Vec<u8>),
+    Kernel(CString),
+}
+
 /// # Safety
-/// `name` is a C string.
-unsafe fn lead(name: *const c_char) -> Result<core::result::Result<(&'static [u8], bool), CString>> {
-    // SAFETY: as the caller promises; it is not used when the call is over.
-    let name: &'static CStr = unsafe { CStr::from_ptr(name) };
+/// `name` is a C string, for as long as what comes back lives.
+unsafe fn lead<'a>(name: *const c_char) -> Result<Lead<'a>> {
+    // SAFETY: as the caller promises.
+    let name: &'a CStr = unsafe { CStr::from_ptr(name) };
     let path = name.to_bytes();
     Ok(match place(path) {
-        // Whoever came with a foreign loader has the kernel's files alone.
-        _ if image::file_system()?.is_none() => Err(name.into()),
-        Place::Root => Ok((path, true)),
-        Place::Image => Ok((path, false)),
+        Place::Mounted(path) if mounted::is_there() => Lead::Mounted(path),
+        // Whoever came with a foreign loader has the kernel's files.
+        _ if image::file_system()?.is_none() => Lead::Kernel(name.into()),
+        Place::Root => Lead::Root(path),
+        Place::Image | Place::Mounted(_) => Lead::Image(path),
         Place::Memory(path) => {
             // The kernel takes text alone.
             core::str::from_utf8(&path).map_err(|_| Errno(ENOENT))?;
-            Err(CString::new(path).map_err(|_| Errno(EINVAL))?)
+            Lead::Kernel(CString::new(path).map_err(|_| Errno(EINVAL))?)
         }
     })
 }
@@ -93,7 +101,8 @@ fn find(path: &[u8], follow: bool) -> Result<Inode> {
     })
 }
 
-fn open(path: &[u8], is_root: bool, flags: OpenOption) -> Result<i32> {
+/// Opens what is the image's.
+fn open(path: &[u8], flags: OpenOption) -> Result<Inode> {
     let creates = flags.contains(OpenOption::O_CREAT);
     let inode = match find(path, true) {
         Err(Errno(ENOENT)) if creates => return Err(Errno(EROFS)),
@@ -107,16 +116,31 @@ fn open(path: &[u8], is_root: bool, flags: OpenOption) -> Result<i32> {
     if flags.contains(OpenOption::O_DIRECTORY) && !is_directory {
         return Err(Errno(ENOTDIR));
     }
-    table::insert(Arc::new(Open::new(inode, is_root)))
+    Ok(inode)
+}
+
+fn open_mounted(path: &[u8], flags: OpenOption) -> Result<mounted::Inode> {
+    let inode = mounted::Inode::open(path, flags)?;
+    let is_directory = inode.attributes()?.st_mode.contains(AccessPermission::S_IFDIR);
+    if flags.contains(OpenOption::O_DIRECTORY) && !is_directory {
+        return Err(Errno(ENOTDIR));
+    }
+    Ok(inode)
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_open(name: *const c_char, flags: i32, mode: u32) -> i32 {
+    let options = OpenOption::from_bits_retain(flags);
     // SAFETY: the caller gives a C string.
-    answer(unsafe { lead(name) }.and_then(|place| match place {
-        Ok((path, is_root)) => open(path, is_root, OpenOption::from_bits_retain(flags)),
-        // SAFETY: a C string.
-        Err(path) => Ok(unsafe { __real_sys_open(path.as_ptr(), flags, mode) }),
+    answer(unsafe { lead(name) }.and_then(|place| {
+        let what = match place {
+            // SAFETY: a C string.
+            Lead::Kernel(path) => return Ok(unsafe { __real_sys_open(path.as_ptr(), flags, mode) }),
+            Lead::Root(path) => What::Root(open(path, options)?),
+            Lead::Image(path) => What::Image(open(path, options)?),
+            Lead::Mounted(path) => What::Mounted(open_mounted(&path, options)?),
+        };
+        table::insert(Arc::new(Open::new(what)))
     }))
 }
 
@@ -151,36 +175,54 @@ unsafe extern "C" fn __wrap_sys_read(descriptor: i32, buffer: *mut u8, length: u
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_readv(descriptor: i32, parts: *const Part, count: usize) -> isize {
-    if !table::is_ours(descriptor) {
-        // SAFETY: the caller's own.
-        return unsafe { __real_sys_readv(descriptor, parts, count) };
+    if table::is_ours(descriptor) {
+        // SAFETY: the caller gives so many parts, each a buffer of so many bytes.
+        return unsafe {
+            each(descriptor, parts, count, |file, part| {
+                file.read(slice::from_raw_parts_mut(part.start.cast(), part.length))
+            })
+        };
     }
+    // SAFETY: the caller's own.
+    unsafe { __real_sys_readv(descriptor, parts, count) }
+}
+
+/// Does the same with each part, until one is not done as a whole.
+///
+/// # Safety
+/// There are so many parts.
+unsafe fn each(
+    descriptor: i32,
+    parts: *const Part,
+    count: usize,
+    mut work: impl FnMut(&Open, &Part) -> Result<usize>,
+) -> isize {
     if count > MAX_PARTS {
         return -(EINVAL as isize);
     }
     long_answer(table::get(descriptor).and_then(|file| {
-        let mut read = 0;
-        // SAFETY: the caller gives so many parts.
+        let mut done = 0;
+        // SAFETY: as the caller promises.
         for part in unsafe { slice::from_raw_parts(parts, count) } {
-            // SAFETY: each is a buffer of so many bytes.
-            let buffer = unsafe { slice::from_raw_parts_mut(part.start.cast(), part.length) };
-            let length = match file.read(buffer) {
-                Err(_) if read > 0 => break,
+            let length = match work(&file, part) {
+                Err(_) if done > 0 => break,
                 length => length?,
             };
-            read += length;
+            done += length;
             if length < part.length {
                 break;
             }
         }
-        Ok(read)
+        Ok(done)
     }))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_write(descriptor: i32, bytes: *const u8, length: usize) -> isize {
     if table::is_ours(descriptor) {
-        return -(EBADF as isize);
+        // SAFETY: the caller gives so many bytes.
+        let bytes = unsafe { slice::from_raw_parts(bytes, length) };
+        return long_answer(table::get(descriptor).and_then(|file| file.write(bytes)));
     }
     // SAFETY: the caller's own.
     unsafe { __real_sys_write(descriptor, bytes, length) }
@@ -189,7 +231,12 @@ unsafe extern "C" fn __wrap_sys_write(descriptor: i32, bytes: *const u8, length:
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_writev(descriptor: i32, parts: *const Part, count: usize) -> isize {
     if table::is_ours(descriptor) {
-        return -(EBADF as isize);
+        // SAFETY: the caller gives so many parts, each of so many bytes.
+        return unsafe {
+            each(descriptor, parts, count, |file, part| {
+                file.write(slice::from_raw_parts(part.start.cast(), part.length))
+            })
+        };
     }
     // SAFETY: the caller's own.
     unsafe { __real_sys_writev(descriptor, parts, count) }
@@ -207,10 +254,10 @@ extern "C" fn __wrap_sys_lseek(descriptor: i32, offset: isize, whence: i32) -> i
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_fstat(descriptor: i32, attributes: *mut FileAttr) -> i32 {
     if table::is_ours(descriptor) {
+        let found = table::get(descriptor).and_then(|file| file.attributes());
         // SAFETY: the caller gives room for the attributes.
-        let put = |file: Arc<Open>| unsafe { attributes.write(file.attributes()) };
-        return answer(table::get(descriptor).map(|file| {
-            put(file);
+        return answer(found.map(|found| unsafe {
+            attributes.write(found);
             0
         }));
     }
@@ -226,16 +273,19 @@ unsafe fn stat(
     follow: bool,
     real: unsafe extern "C" fn(*const c_char, *mut FileAttr) -> i32,
 ) -> i32 {
+    let put = |found| {
+        // SAFETY: as the caller promises.
+        unsafe { attributes.write(found) };
+        0
+    };
     // SAFETY: as the caller promises.
     answer(unsafe { lead(name) }.and_then(|place| match place {
-        Ok((path, _)) => {
-            let found = image::attributes(&find(path, follow)?);
-            // SAFETY: as the caller promises.
-            unsafe { attributes.write(found) };
-            Ok(0)
-        }
         // SAFETY: a C string, and as the caller promises.
-        Err(path) => Ok(unsafe { real(path.as_ptr(), attributes) }),
+        Lead::Kernel(path) => Ok(unsafe { real(path.as_ptr(), attributes) }),
+        Lead::Mounted(path) => mounted::stat(&path).map(put),
+        Lead::Root(path) | Lead::Image(path) => {
+            find(path, follow).map(|inode| put(image::attributes(&inode)))
+        }
     }))
 }
 
@@ -289,41 +339,58 @@ unsafe fn put_entries(directory: &Open, place: *mut Dirent64, length: usize) -> 
     Ok(used)
 }
 
-/// Passes on what changes a file in memory; the image's files never change.
+/// Passes on what changes a directory; the image's never change.
 ///
 /// # Safety
 /// `name` is a C string.
-unsafe fn change(name: *const c_char, real: impl FnOnce(*const c_char) -> i32) -> i32 {
+unsafe fn change(
+    name: *const c_char,
+    mounted: impl FnOnce(&[u8]) -> Result<i32>,
+    real: impl FnOnce(*const c_char) -> i32,
+) -> i32 {
     // SAFETY: as the caller promises.
     answer(unsafe { lead(name) }.and_then(|place| match place {
-        Ok(_) => Err(Errno(EROFS)),
-        Err(path) => Ok(real(path.as_ptr())),
+        Lead::Kernel(path) => Ok(real(path.as_ptr())),
+        Lead::Mounted(path) => mounted(&path),
+        Lead::Root(_) | Lead::Image(_) => Err(Errno(EROFS)),
     }))
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_unlink(name: *const c_char) -> i32 {
     // SAFETY: the caller gives a C string, and the kernel gets one.
-    unsafe { change(name, |name| __real_sys_unlink(name)) }
+    unsafe {
+        change(
+            name,
+            |path| mounted::remove(path, false),
+            |name| __real_sys_unlink(name),
+        )
+    }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_rmdir(name: *const c_char) -> i32 {
     // SAFETY: the caller gives a C string, and the kernel gets one.
-    unsafe { change(name, |name| __real_sys_rmdir(name)) }
+    unsafe {
+        change(
+            name,
+            |path| mounted::remove(path, true),
+            |name| __real_sys_rmdir(name),
+        )
+    }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap_sys_mkdir(name: *const c_char, mode: u32) -> i32 {
     // SAFETY: the caller gives a C string, and the kernel gets one.
-    unsafe { change(name, |name| __real_sys_mkdir(name, mode)) }
+    unsafe { change(name, mounted::make_directory, |name| __real_sys_mkdir(name, mode)) }
 }
 
 /// Not the kernel's: `std` calls it by `guest/std/patches`.
 #[unsafe(no_mangle)]
 extern "C" fn sys_fsync(descriptor: i32) -> i32 {
     if table::is_ours(descriptor) {
-        return answer(table::get(descriptor).map(|_| 0));
+        return answer(table::get(descriptor).and_then(|file| file.sync()).map(|()| 0));
     }
     // What is in memory is as safe as it gets.
     0
@@ -331,8 +398,15 @@ extern "C" fn sys_fsync(descriptor: i32) -> i32 {
 
 /// Not the kernel's: `std` calls it by `guest/std/patches`.
 #[unsafe(no_mangle)]
-extern "C" fn sys_ftruncate(_descriptor: i32, _length: u64) -> i32 {
-    // Files of the image are open to be read, and those in memory cannot.
+extern "C" fn sys_ftruncate(descriptor: i32, length: u64) -> i32 {
+    if table::is_ours(descriptor) {
+        return answer(
+            table::get(descriptor)
+                .and_then(|file| file.set_len(length))
+                .map(|()| 0),
+        );
+    }
+    // The kernel's files in memory know no such thing.
     -EINVAL
 }
 
@@ -342,8 +416,10 @@ unsafe extern "C" fn sys_rename(old: *const c_char, new: *const c_char) -> i32 {
     // SAFETY: the caller gives C strings.
     let places = unsafe { lead(old).and_then(|old| Ok((old, lead(new)?))) };
     answer(places.and_then(|places| match places {
-        (Ok(_), Ok(_)) => Err::<i32, _>(Errno(EROFS)),
-        (Err(_), Err(_)) => Err(Errno(EINVAL)),
+        (Lead::Mounted(old), Lead::Mounted(new)) => mounted::rename(&old, &new),
+        // The kernel's files in memory know no such thing.
+        (Lead::Kernel(_), Lead::Kernel(_)) => Err(Errno(EINVAL)),
+        (Lead::Root(_) | Lead::Image(_), Lead::Root(_) | Lead::Image(_)) => Err(Errno(EROFS)),
         _ => Err(Errno(EXDEV)),
     }))
 }

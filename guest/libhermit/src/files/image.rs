@@ -10,7 +10,7 @@ use hermitage_boot::{DeviceAddress, Files};
 use hermitage_erofs::format::{BLOCK, Kind};
 use hermitage_erofs::reader::{FileSystem, Inode};
 
-use super::{Errno, Result};
+use super::{Entry, Errno, Result};
 use crate::disk::Partition;
 use crate::lock::Lock;
 
@@ -75,8 +75,8 @@ pub(super) fn attributes(inode: &Inode) -> FileAttr {
     attributes
 }
 
-/// A directory's entries: the number, the kind and the name of each.
-pub(super) fn entries(directory: &Inode) -> Result<Vec<(u64, FileType, Vec<u8>)>> {
+/// A directory's entries.
+pub(super) fn entries(directory: &Inode) -> Result<Vec<Entry>> {
     let Some(files) = file_system()? else {
         return Ok(Vec::new());
     };

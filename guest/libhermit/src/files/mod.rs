@@ -3,6 +3,7 @@
 //! | path | what |
 //! | --- | --- |
 //! | `/tmp`, `/proc` | the kernel's files in memory, gone with the guest |
+//! | `/data` | what the program mounted there ([`mounted`]), if it did |
 //! | all else | the image's files, only to be read, read from its disk when they are asked for |
 //!
 //! The system calls of files are wrapped ([`calls`]): a path leads to the one or the other (`guest/files`), a descriptor
@@ -14,11 +15,16 @@
 
 mod calls;
 mod image;
+mod mounted;
 mod table;
 
 pub(crate) use image::are_at;
+pub(crate) use mounted::sync_at_end;
+
+use alloc::vec::Vec;
 
 use hermit::errno::{EIO, EISDIR, ELOOP, ENOENT, ENOTDIR};
+use hermit::fs::FileType;
 use hermitage_erofs::reader::Error;
 use hermitage_files::cache::Failed;
 
@@ -27,6 +33,9 @@ use hermitage_files::cache::Failed;
 struct Errno(i32);
 
 type Result<T> = core::result::Result<T, Errno>;
+
+/// A directory's entry: its number, what it is, its name.
+type Entry = (u64, FileType, Vec<u8>);
 
 impl From<Error<Failed>> for Errno {
     fn from(error: Error<Failed>) -> Self {

@@ -7,12 +7,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hermit::errno::{EBADF, EINVAL, EIO, EISDIR, EMFILE, ENOTDIR, EOVERFLOW};
+use hermit::fd::OpenOption;
 use hermit::fs::{FileAttr, FileType};
 use hermitage_erofs::format::Kind;
 use hermitage_erofs::reader::Inode;
+use hermitage_files::mount::MOUNTED;
 use hermitage_files::path::IN_MEMORY;
 
-use super::{Errno, Result, image};
+use super::{Entry, Errno, Result, image, mounted};
 use crate::lock::Lock;
 
 /// The first descriptor of ours.
@@ -23,37 +25,89 @@ const MOST: usize = 1024;
 
 static OPEN: Lock<Vec<Option<Arc<Open>>>> = Lock::new(Vec::new());
 
-/// A file or directory of the image that is open.
+/// A file or directory that is open.
 pub(super) struct Open {
-    inode: Inode,
-    /// Whether it is `/`, where the kernel's folders are, too.
-    is_root: bool,
-    /// Held while it is read, so that two readers get what follows, not the same.
+    what: What,
+    /// Held while it is read or written, so that two readers get what follows, not the same.
     position: Lock<u64>,
 }
 
+pub(super) enum What {
+    /// Of the image.
+    Image(Inode),
+    /// `/` of the image, where the other file systems are, too.
+    Root(Inode),
+    /// Of what is mounted.
+    Mounted(mounted::Inode),
+}
+
 impl Open {
-    pub(super) fn new(inode: Inode, is_root: bool) -> Self {
+    pub(super) fn new(what: What) -> Self {
         Self {
-            inode,
-            is_root,
+            what,
             position: Lock::new(0),
         }
     }
 
-    pub(super) fn attributes(&self) -> FileAttr {
-        image::attributes(&self.inode)
+    pub(super) fn attributes(&self) -> Result<FileAttr> {
+        match &self.what {
+            What::Image(inode) | What::Root(inode) => Ok(image::attributes(inode)),
+            What::Mounted(inode) => inode.attributes(),
+        }
     }
 
     pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        if self.inode.kind() == Kind::Directory {
-            return Err(Errno(EISDIR));
-        }
-        let files = image::file_system()?.ok_or(Errno(EIO))?;
         let mut position = self.position.lock();
-        let length = files.read(&self.inode, *position, buffer)?;
+        let length = match &self.what {
+            What::Image(inode) | What::Root(inode) if inode.kind() == Kind::Directory => {
+                return Err(Errno(EISDIR));
+            }
+            What::Image(inode) | What::Root(inode) => {
+                let files = image::file_system()?.ok_or(Errno(EIO))?;
+                files.read(inode, *position, buffer)?
+            }
+            What::Mounted(inode) if inode.flags.contains(OpenOption::O_WRONLY) => return Err(Errno(EBADF)),
+            What::Mounted(inode) => inode.read(*position, buffer)?,
+        };
         *position += length as u64;
         Ok(length)
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<usize> {
+        let inode = self.written()?;
+        let mut position = self.position.lock();
+        inode.write(*position, bytes)?;
+        *position = if inode.flags.contains(OpenOption::O_APPEND) {
+            self.size()?
+        } else {
+            *position + bytes.len() as u64
+        };
+        Ok(bytes.len())
+    }
+
+    pub(super) fn set_len(&self, length: u64) -> Result<()> {
+        self.written()?.set_len(length)
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        match &self.what {
+            What::Image(_) | What::Root(_) => Ok(()),
+            What::Mounted(inode) => inode.sync(),
+        }
+    }
+
+    /// What is mounted, and open to be written.
+    fn written(&self) -> Result<&mounted::Inode> {
+        match &self.what {
+            What::Mounted(inode) if inode.flags.intersects(OpenOption::O_WRONLY | OpenOption::O_RDWR) => {
+                Ok(inode)
+            }
+            _ => Err(Errno(EBADF)),
+        }
+    }
+
+    fn size(&self) -> Result<u64> {
+        Ok(self.attributes()?.st_size)
     }
 
     /// Moves to `offset` from the start (0), from where it is (1), or from the end (2).
@@ -62,7 +116,7 @@ impl Open {
         let from = match whence {
             0 => 0,
             1 => *position,
-            2 => self.inode.size(),
+            2 => self.size()?,
             _ => return Err(Errno(EINVAL)),
         };
         let to = from.checked_add_signed(offset).ok_or(Errno(EINVAL))?;
@@ -73,17 +127,22 @@ impl Open {
         Ok(to)
     }
 
-    /// The entries of a directory: the number, the kind and the name of each.
-    pub(super) fn entries(&self) -> Result<Vec<(u64, FileType, Vec<u8>)>> {
-        if self.inode.kind() != Kind::Directory {
-            return Err(Errno(ENOTDIR));
+    /// The entries of a directory.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>> {
+        match &self.what {
+            What::Image(inode) if inode.kind() != Kind::Directory => Err(Errno(ENOTDIR)),
+            What::Image(inode) => image::entries(inode),
+            What::Root(inode) => {
+                let mut entries = image::entries(inode)?;
+                let mounted = mounted::is_there().then_some(MOUNTED);
+                for name in IN_MEMORY.into_iter().chain(mounted) {
+                    entries.retain(|(_, _, other)| other != name);
+                    entries.push((0, FileType::Directory, name.to_vec()));
+                }
+                Ok(entries)
+            }
+            What::Mounted(inode) => inode.entries(),
         }
-        let mut entries = image::entries(&self.inode)?;
-        if self.is_root {
-            entries.retain(|(_, _, name)| !IN_MEMORY.contains(&name.as_slice()));
-            entries.extend(IN_MEMORY.map(|name| (0, FileType::Directory, name.to_vec())));
-        }
-        Ok(entries)
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::SECTOR;
 
 /// Names the folder of volumes.
-const FOLDER: &str = "HERMITAGE_VOLUMES";
+pub(crate) const FOLDER: &str = "HERMITAGE_VOLUMES";
 
 #[derive(Debug)]
 pub(super) struct Disk {

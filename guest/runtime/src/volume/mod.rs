@@ -22,6 +22,8 @@ mod file;
 #[cfg(all(test, not(target_os = "hermit")))]
 mod tests;
 
+#[cfg(not(target_os = "hermit"))]
+pub(crate) use disk::FOLDER;
 pub use file::File;
 
 use std::io;

@@ -1,0 +1,294 @@
+//! The files in a folder on a volume (`hermitage_runtime::folder`), looked at and brought from the host.
+//!
+//! They are read in a copy of the volume, which `qemu-img` makes of whatever layers it has; what the data base writes when
+//! it is opened, such as to set right what a power cut left, goes into the copy.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, UNIX_EPOCH};
+
+use hermitage_runtime::folder::tree::{How, Node, Tree};
+use hermitage_runtime::folder::{Bytes, error};
+use launcher::time::Timestamp;
+use launcher::volume::{ForeignFormat, Format, Point, VolumeName, Volumes};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::table::{Align, Table};
+
+/// Bytes that are read at a time.
+const PIECE: usize = 256 * 1024;
+
+/// Bytes of a volume that a folder is brought to, if nobody says: twice what is in it, and these.
+const SPARE: u64 = 64 << 20;
+
+/// A path on a volume: `VOLUME[@SNAPSHOT]:PATH`.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    volume: Point,
+    path: String,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (volume, path) = text.split_once(':').unwrap_or((text, "/"));
+        let volume = volume.parse().map_err(|error| format!("{error}"))?;
+        let path = path.to_owned();
+        Ok(Self { volume, path })
+    }
+}
+
+/// A raw disk in a file.
+struct Raw(File);
+
+impl Bytes for Raw {
+    fn size(&self) -> u64 {
+        // A file that is open and was asked before.
+        self.0.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        // It is a copy, or one in the making.
+        Ok(())
+    }
+}
+
+/// A file beside the volumes that is gone with this value.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(root: &Path) -> Self {
+        Self(root.join(format!(".volume-{}.raw", std::process::id())))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _may_not_be_there = fs::remove_file(&self.0);
+    }
+}
+
+fn failed(what: &str, cause: impl std::fmt::Display) -> Failure {
+    Failure::Failed(format!("`{what}`: {cause}"))
+}
+
+/// The folder on a volume, in a copy.
+fn open(volumes: &Volumes, root: &Path, volume: &Point) -> Result<(Tree, Copy), Failure> {
+    let copy = Copy::new(root);
+    volumes.export(volume, &copy.0, Format::Raw)?;
+    let name = volume.to_string();
+    let raw = File::options().read(true).write(true).open(&copy.0);
+    let raw = Raw(raw.map_err(|error| failed(&name, error))?);
+    let mut start = [0; 512];
+    raw.read_at(&mut start, 0).map_err(|error| failed(&name, error))?;
+    if start == [0; 512] {
+        return Err(failed(
+            &name,
+            "the volume holds no folder: nothing was written to it yet",
+        ));
+    }
+    let tree = Tree::open(raw).map_err(|error| failed(&name, error))?;
+    Ok((tree, copy))
+}
+
+/// Lists what is at a path.
+pub(crate) fn list(
+    volumes: &Volumes,
+    root: &Path,
+    place: &Place,
+    as_json: bool,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let (tree, _copy) = open(volumes, root, &place.volume)?;
+    let here = |error| failed(&place.path, io::Error::from(error));
+    let node = tree.stat(place.path.as_bytes()).map_err(here)?;
+    let entries = if node.is_directory {
+        tree.list(node.inode).map_err(here)?
+    } else {
+        let name = place.path.rsplit('/').next().unwrap_or_default();
+        vec![(name.as_bytes().to_vec(), node)]
+    };
+    if as_json {
+        printer.json(&entries.iter().map(described).collect::<Vec<_>>());
+        return Ok(());
+    }
+    let mut table = Table::new([
+        ("SIZE", Align::Right),
+        ("CHANGED", Align::Left),
+        ("NAME", Align::Left),
+    ]);
+    for (name, node) in &entries {
+        let slash = if node.is_directory { "/" } else { "" };
+        table.row([
+            if node.is_directory {
+                "-".to_owned()
+            } else {
+                node.size.to_string()
+            },
+            changed(node),
+            format!("{}{slash}", String::from_utf8_lossy(name).escape_debug()),
+        ]);
+    }
+    printer.table(table);
+    Ok(())
+}
+
+fn changed(node: &Node) -> String {
+    let time = UNIX_EPOCH + Duration::from_secs(node.seconds);
+    Timestamp::from(time).to_string()
+}
+
+fn described((name, node): &(Vec<u8>, Node)) -> Value {
+    json!({
+        "name": String::from_utf8_lossy(name),
+        "directory": node.is_directory,
+        "size_bytes": node.size,
+        "changed": changed(node),
+    })
+}
+
+/// Writes a file's content to standard output.
+pub(crate) fn cat(volumes: &Volumes, root: &Path, place: &Place) -> Result<(), Failure> {
+    let (tree, _copy) = open(volumes, root, &place.volume)?;
+    let node = tree
+        .stat(place.path.as_bytes())
+        .map_err(|error| failed(&place.path, io::Error::from(error)))?;
+    read(&tree, &node, &mut io::stdout().lock()).map_err(|error| failed(&place.path, error))
+}
+
+fn read(tree: &Tree, node: &Node, to: &mut dyn io::Write) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    let mut offset = 0;
+    loop {
+        let length = tree.read(node.inode, offset, &mut buffer)?;
+        if length == 0 {
+            return to.flush();
+        }
+        to.write_all(&buffer[..length])?;
+        offset += length as u64;
+    }
+}
+
+/// Copies a file, or a directory with all that is in it, to a path of the host that is not there yet.
+pub(crate) fn copy(volumes: &Volumes, root: &Path, place: &Place, to: &Path) -> Result<(), Failure> {
+    if to.symlink_metadata().is_ok() {
+        return Err(failed(&to.display().to_string(), "it is there already"));
+    }
+    let (tree, _copy) = open(volumes, root, &place.volume)?;
+    let node = tree
+        .stat(place.path.as_bytes())
+        .map_err(|error| failed(&place.path, io::Error::from(error)))?;
+    extract(&tree, &node, to).map_err(|error| failed(&to.display().to_string(), error))
+}
+
+fn extract(tree: &Tree, node: &Node, to: &Path) -> io::Result<()> {
+    if !node.is_directory {
+        return read(tree, node, &mut File::create_new(to)?);
+    }
+    fs::create_dir(to)?;
+    for (name, node) in tree.list(node.inode)? {
+        // No name has a slash, and none is `..`: they were made one by one.
+        extract(tree, &node, &to.join(std::ffi::OsStr::from_bytes(&name)))?;
+    }
+    Ok(())
+}
+
+/// Makes a volume with a folder that has what a folder of the host has.
+pub(crate) fn import(
+    volumes: &Volumes,
+    root: &Path,
+    name: &VolumeName,
+    folder: &Path,
+    size: Option<u64>,
+) -> Result<(), Failure> {
+    let shown = folder.display().to_string();
+    fs::create_dir_all(root).map_err(|error| failed(&root.display().to_string(), error))?;
+    let (real, real_root) = (fs::canonicalize(folder), fs::canonicalize(root));
+    if real.is_ok_and(|real| real_root.is_ok_and(|root| root.starts_with(real))) {
+        return Err(Failure::Usage(format!(
+            "`{shown}` is a folder that has the volumes in it"
+        )));
+    }
+    let content = bytes_in(folder).map_err(|error| failed(&shown, error))?;
+    let size = size.unwrap_or((2 * content + SPARE).next_multiple_of(1 << 20));
+    let copy = Copy::new(root);
+    let make = || -> io::Result<()> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&copy.0)?;
+        file.set_len(size)?;
+        let tree = Tree::open(Raw(file))?;
+        bring(&tree, folder, b"")?;
+        Ok(tree.sync()?)
+    };
+    make().map_err(|error| failed(&shown, error))?;
+    volumes.import(name, &copy.0, ForeignFormat::named("raw"))?;
+    Ok(())
+}
+
+fn bytes_in(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += match entry.file_type()? {
+            kind if kind.is_dir() => bytes_in(&entry.path())?,
+            _ => fs::metadata(entry.path())?.len().next_multiple_of(4096),
+        };
+    }
+    Ok(bytes)
+}
+
+/// Brings what is in a folder. Links are followed.
+fn bring(tree: &Tree, folder: &Path, into: &[u8]) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = [into, b"/", entry.file_name().as_bytes()].concat();
+        if fs::metadata(entry.path())?.is_dir() {
+            tree.make_directory(&path)?;
+            bring(tree, &entry.path(), &path)?;
+            continue;
+        }
+        let how = How {
+            create: true,
+            write: true,
+            ..How::default()
+        };
+        let inode = tree.open_file(&path, how)?;
+        let written = write(tree, inode, &entry.path());
+        tree.close(inode)?;
+        written?;
+    }
+    Ok(())
+}
+
+fn write(tree: &Tree, inode: u64, from: &Path) -> io::Result<()> {
+    let file = File::open(from)?;
+    let mut buffer = vec![0; PIECE];
+    let mut offset = 0;
+    loop {
+        let length = file.read_at(&mut buffer, offset)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let written: error::Result<()> = tree.write(inode, Some(offset), &buffer[..length]);
+        written?;
+        offset += length as u64;
+    }
+}
