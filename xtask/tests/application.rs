@@ -262,6 +262,6 @@ fn what_was_acknowledged_outlives_power_cuts_and_is_on_clones_of_snapshots() {
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
     let count = |key: &str| seen[key].as_u64().unwrap();
     assert!(count("acknowledged") >= 10, "{seen}");
-    assert_eq!(count("results"), count("acknowledged"));
+    assert_eq!(count("results") + count("unfinished"), count("acknowledged"));
     assert!(count("on_clones") > 0, "{seen}");
 }
