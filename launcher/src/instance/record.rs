@@ -95,7 +95,7 @@ impl Instance {
     /// Plans its machine, on the image that it was made for.
     ///
     /// # Errors
-    /// The image is gone, or holds something else; and those of [`plan`].
+    /// The image is gone, or holds something else; and those of [`crate::plan`].
     pub fn plan(&self) -> Result<Launch, Error> {
         let name = self.name();
         let launch = plan_below(&self.request(), Some(self.root())).map_err(|error| match error {
