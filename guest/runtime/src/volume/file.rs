@@ -77,7 +77,7 @@ impl File {
     }
 
     /// Makes it longer or shorter; what is new reads as it lies on the disk, zero on a fresh volume. Safe after the
-    /// next [`flush`](Self::flush). What is cut off is given back to the host.
+    /// next [`flush`](Self::flush).
     ///
     /// # Errors
     /// `StorageFull`: the volume has no room for so much. Others: the disk failed.
@@ -87,11 +87,6 @@ impl File {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.volume.write_at(&header(length), 0)?;
-        if length < *now {
-            // Not before the new length is safe: after a power cut the old one may count, and what it counts is there.
-            self.volume.flush()?;
-            self.volume.discard(START + length, *now - length)?;
-        }
         *now = length;
         Ok(())
     }
