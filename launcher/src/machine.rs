@@ -16,13 +16,14 @@
 //! A machine lives as long as this value. An instance that outlives the process which started it, and its machine, is
 //! [`crate::lifecycle`]'s.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,8 @@ pub struct Machine {
     shared: Arc<Shared>,
     supervisor: Option<JoinHandle<()>>,
     folder: PathBuf,
+    /// The name by which QEMU knows a volume's file, by label, where that is not the file's at the start.
+    volume_names: Mutex<BTreeMap<String, PathBuf>>,
     /// What is removed with the machine.
     instance: Option<Instance>,
     _image: Arc<Lock>,
@@ -162,6 +165,7 @@ pub(crate) fn start(
         shared,
         supervisor: Some(supervisor),
         folder: folder.to_owned(),
+        volume_names: Mutex::default(),
         instance: None,
         _image: image,
         _place: place,
@@ -206,6 +210,12 @@ impl Machine {
     pub(crate) fn owning(mut self, instance: Instance) -> Self {
         self.instance = Some(instance);
         self
+    }
+
+    /// By which name QEMU knows the files of volumes, by label.
+    pub(crate) fn volume_names(&self) -> MutexGuard<'_, BTreeMap<String, PathBuf>> {
+        // Nobody leaves it half changed.
+        self.volume_names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the threads of the machine find out.

@@ -10,11 +10,16 @@
 //! nothing. All files lie in one folder and name each other without it. A layer is needed as long as a snapshot is it, or
 //! a file stands on it; [`Volumes::tidy`] removes the others, and takes those together that only one file stands on.
 //!
-//! Failures: whoever freezes is killed in between. `db.qcow2` is then as it was, or an empty file over the layer, which
-//! reads the same; a machine that runs may write into either of both.
+//! A machine that runs has the volume's file open, and as it goes on with a new one QEMU opens the old one again, by its
+//! name, without the right to write. So the new file has a name of its own, `.db.18a.next`, until the machine writes to
+//! it, and becomes `db.qcow2` then.
+//!
+//! Failures: whoever freezes is killed in between. A `.next` that is left holds all that is on the volume, and what the
+//! machine has written since, if it does already: whoever takes the lock next gives it its name first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +30,9 @@ use crate::error::Error;
 
 /// A layer's extension: no volume's.
 const LAYER: &str = "layer";
+
+/// How the name of a file ends that a machine is to go on with.
+const NEXT: &str = ".next";
 
 impl Volumes {
     /// Makes a layer of all that is on a volume at this moment, up to the last write that its guest was told is done; the
@@ -44,18 +52,41 @@ impl Volumes {
             &partial.path,
         )?;
         fs::hard_link(&file, &layer).map_err(Error::io("make", &layer))?;
-        // The name first, then the machine: whatever is killed between the two, what it writes is under the name.
-        partial.replace(&file)?;
-        if let Some(user) = writer.filter(super::User::has_machine) {
-            if let Err(error) = live::overlay(name, &user, &file) {
-                // Otherwise it may have, and then its writes are in the new file.
-                if matches!(&error, Error::Volume(VolumeError::Live { refusal, .. }) if refusal.is_certain) {
-                    fs::rename(&layer, &file).map_err(Error::io("make", &file))?;
+        let id = layer.file_stem().unwrap_or_default().to_string_lossy();
+        let next = self.folder().join(format!(".{name}.{id}{NEXT}"));
+        partial.replace(&next)?;
+        let switched = match writer.filter(super::User::has_machine) {
+            Some(user) => live::overlay(name, &user, &next),
+            None => Ok(()),
+        };
+        if let Err(Error::Volume(VolumeError::Live { refusal, .. })) = &switched {
+            // Otherwise it may have, and then its writes are in the new file.
+            if refusal.is_certain {
+                for file in [&next, &layer] {
+                    fs::remove_file(file).map_err(Error::io("remove", file))?;
                 }
-                return Err(error);
+                return switched.map(|()| layer);
             }
         }
-        Ok(layer)
+        finish(&next, &file)?;
+        switched.map(|()| layer)
+    }
+
+    /// Gives new files their names that one who was killed has left. The caller holds the lock.
+    pub(super) fn finish_all(&self) -> Result<(), Error> {
+        let folder = self.folder();
+        let entries = fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
+        let mut left: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let next = entry.file_name().into_string().ok()?;
+                let (name, _) = next.strip_prefix('.')?.strip_suffix(NEXT)?.rsplit_once('.')?;
+                Some((entry.path(), folder.join(format!("{name}.qcow2"))))
+            })
+            .collect();
+        // The oldest first, by the time in their names.
+        left.sort();
+        left.iter().try_for_each(|(next, file)| finish(next, file))
     }
 
     /// A name for a layer that none had before: numbers are not used again, as somebody may have copied a file that
@@ -104,6 +135,16 @@ impl Volumes {
                 }
             }
         }
+    }
+}
+
+/// Gives a new file its name.
+fn finish(next: &Path, file: &Path) -> Result<(), Error> {
+    fs::rename(next, file).map_err(Error::io("make", file))?;
+    // Both were names of one file: then `rename` leaves both.
+    match fs::remove_file(next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", next)(error)),
+        _ => super::store::sync_folder(file),
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `ID.layer` | what was before: see [`super::layers`] |
 //! | `NAME.snapshots/SNAPSHOT` | a link to the layer that the snapshot is |
 //! | `.lock` | see [`super::users`] |
+//! | `.NAME.ID.next` | what a volume is about to be: see [`super::layers`] |
 //! | `.NAME.PID.partial` | a volume in the making, by the process with this id |
 
 use std::fs::{self, File};
@@ -81,7 +82,7 @@ impl Partial {
     }
 }
 
-fn sync_folder(file: &Path) -> Result<(), Error> {
+pub(super) fn sync_folder(file: &Path) -> Result<(), Error> {
     let folder = file.parent().unwrap_or(file);
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(Error::io("write", folder))

@@ -65,12 +65,14 @@ impl Volumes {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Guard { _file: file }),
+                Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => thread::sleep(PAUSE),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(VolumeError::Locked(folder).into()),
                 Err(errno) => return Err(Error::io("lock", path)(errno.into())),
             }
         }
+        self.finish_all()?;
+        Ok(Guard { _file: file })
     }
 
     /// The lock, for who starts an instance with `volumes`; `None` where nobody else could want it.

@@ -1,6 +1,7 @@
 //! What a user sees of volumes, with a stand-in for the guest; `qemu-io` writes in its place.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -171,6 +172,26 @@ fn a_volume_that_a_guest_has_is_kept_cloned_and_made_larger_while_it_runs() {
     }
     user.volume(&["clone", "db", "copy"]);
     assert_eq!(user.volume_facts("db")["snapshots"].as_array().unwrap().len(), 2);
+    // It reads below what it writes: each file of the chain, and no other in its place.
+    let stats = user.xtask(&["stats", "--no-stream", "--json", "guest"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats.stdout).unwrap();
+    let open: Vec<u64> = fs::read_dir(format!("/proc/{}/fd", stats[0]["qemu_pid"]))
+        .unwrap()
+        .filter_map(|file| Some(fs::metadata(file.unwrap().path()).ok()?.ino()))
+        .collect();
+    let layers = fs::read_dir(user.volumes())
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let layers = layers.filter(|path| path.extension().is_some_and(|extension| extension == "layer"));
+    let chain: Vec<_> = layers.chain([user.file("db").into()]).collect();
+    assert_eq!(chain.len(), 4);
+    for file in chain {
+        assert!(
+            open.contains(&fs::metadata(&file).unwrap().ino()),
+            "{file:?} is not open"
+        );
+    }
+    assert_eq!(user.count("next"), 0);
     // The machine writes to the newest file, and holds no other against writers.
     for file in [user.file("db"), user.file("copy")] {
         let write = ["-f", "qcow2", "-c", "write -q 0 1k", &file];
