@@ -250,3 +250,18 @@ fn pictures_go_in_and_inverted_pictures_come_out() {
     let error = user.fails(1, &["down"]);
     assert!(error.contains("there is no such stack"), "{error}");
 }
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn what_was_acknowledged_outlives_power_cuts_and_is_on_clones_of_snapshots() {
+    let mut cuts = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    cuts.args(["bench", "volume", "--cuts", "10", "--json"])
+        .stdin(Stdio::null());
+    let output = cuts.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |key: &str| seen[key].as_u64().unwrap();
+    assert!(count("acknowledged") >= 10, "{seen}");
+    assert_eq!(count("results"), count("acknowledged"));
+    assert!(count("on_clones") > 0, "{seen}");
+}

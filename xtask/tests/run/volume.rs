@@ -342,6 +342,26 @@ fn a_command_that_is_killed_leaves_no_half_of_a_volume() {
 }
 
 #[test]
+fn what_a_machine_wrote_is_kept_when_the_command_that_made_a_snapshot_is_killed() {
+    let user = user();
+    user.volume(&["create", "db", "-s", "8M"]);
+    user.write("db", 6);
+    // As it is when the machine has gone on with the new file, and the command is killed then.
+    let at = |name: &str| user.volumes().join(name).to_str().unwrap().to_owned();
+    fs::hard_link(user.file("db"), at("18a.layer")).unwrap();
+    let overlay = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "18a.layer"];
+    tool("qemu-img", &[&overlay[..], &[&at(".db.18a.next")]].concat());
+    let write = ["-f", "qcow2", "-c", "write -q -P 7 0 1M", &at(".db.18a.next")];
+    tool("qemu-io", &write);
+    // Whoever comes next puts it right.
+    user.volume(&["snapshot", "db", "now"]);
+    assert_eq!(
+        (user.read("db"), user.read("db@now"), user.count("next")),
+        (7, 7, 0)
+    );
+}
+
+#[test]
 fn two_commands_at_once_do_one_after_the_other() {
     let user = user();
     user.volume(&["create", "db", "-s", "8M"]);
