@@ -180,7 +180,7 @@ fn compose_on<D: BlockDevice>(
     let _lock = early_lock.map_or_else(lock, Ok)?;
     // An update, too, removes what a killed composition left.
     let staged = Staged::new(&path)?;
-    index::Writer::remove_partial(&path)?;
+    Index::remove_partial(&path)?;
     let mut outcome = None;
     if let Mode::Update { checksum } = request.mode {
         let image = &path;

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::cache::{CacheError, Lock, PARTIAL, failed, remove, suffixed};
 use crate::event::Observer;
-use crate::index;
+use crate::index::{self, Index};
 use crate::manifest::PackageName;
 
 /// Why an image cannot be removed or renamed.
@@ -128,11 +128,9 @@ impl Held {
     }
 
     fn remove_beside(&self) -> Result<(), CacheError> {
-        let index = suffixed(&self.path, index::SUFFIX);
-        [&self.path, &index]
-            .iter()
-            .try_for_each(|path| remove(&suffixed(path, PARTIAL)))?;
-        remove(&index)
+        remove(&suffixed(&self.path, PARTIAL))?;
+        Index::remove_partial(&self.path)?;
+        Index::remove(&self.path)
     }
 
     /// Removes the lock, and the image's own folder if nothing else is in it.

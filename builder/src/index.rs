@@ -23,7 +23,7 @@ use std::path::Path;
 use hermitage_erofs::format::{CHECKSUM_SPAN, SUPERBLOCK_SIZE, Superblock};
 use hermitage_erofs::writer::{Base, Placed};
 
-use crate::cache::{CacheError, Staged, failed, remove, suffixed};
+use crate::cache::{CacheError, PARTIAL, Staged, failed, remove, suffixed};
 use crate::tree::Stat;
 
 /// What an index starts with; its last digit is the version. 1: by `postcard`; 2: records of fixed fields;
@@ -91,6 +91,11 @@ impl Index {
     pub(crate) fn remove(image: &Path) -> Result<(), CacheError> {
         remove(&suffixed(image, SUFFIX))
     }
+
+    /// Removes half of an index, which a killed composition left.
+    pub(crate) fn remove_partial(image: &Path) -> Result<(), CacheError> {
+        remove(&suffixed(&suffixed(image, SUFFIX), PARTIAL))
+    }
 }
 
 /// An index that is being written: it takes its image's place beside it when it is complete.
@@ -121,11 +126,6 @@ impl Writer {
             buffer: Vec::with_capacity(2 * BUFFER),
             result,
         })
-    }
-
-    /// Removes what a killed composition left.
-    pub(crate) fn remove_partial(image: &Path) -> Result<(), CacheError> {
-        Staged::new(&suffixed(image, SUFFIX)).map(drop)
     }
 
     /// Takes the next node, in the order of paths.

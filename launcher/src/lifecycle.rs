@@ -244,7 +244,7 @@ fn start_again(
             return Err(exit);
         };
         let _ = instance.change(|state| state.finish(Phase::Restarting, &exit));
-        let end = Instant::now().checked_add(pause);
+        let end = Instant::now() + pause;
         while control.wants_name_until(end) {
             rename(instance, control);
         }
@@ -378,8 +378,8 @@ impl Control {
     }
 
     /// Waits, unless somebody wants it to end; gives whether it is to have another name first.
-    fn wants_name_until(&self, end: Option<Instant>) -> bool {
-        let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+    fn wants_name_until(&self, end: Instant) -> bool {
+        let left = end.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(self.status(), left, |status| {
             !status.asked && status.renames.is_empty()
         });

@@ -81,8 +81,6 @@ pub enum Answer {
     Done,
     /// It is not done.
     Refused(Refusal),
-    /// It cannot have another name, for a reason.
-    Failed(String),
 }
 
 impl From<Result<(), Refusal>> for Answer {
@@ -172,7 +170,7 @@ fn answer(stream: UnixStream, control: &Control) -> io::Result<()> {
             None => return Ok(()),
             Some(Ok(())) => Answer::Done,
             Some(Err(Error::Exists { .. })) => Answer::Exists,
-            Some(Err(error)) => Answer::Failed(with_causes(&error)),
+            Some(Err(error)) => Answer::Refused(Refusal::certain(with_causes(&error))),
         },
         Question::Overlay { label, file } => control
             .with_machine(|machine| machine.overlay_volume(&label, &file))
@@ -241,9 +239,9 @@ pub fn rename(seen: &Seen, to: &InstanceName) -> Result<(), Error> {
     match ask(seen, &Question::Rename(to.clone()))? {
         Answer::Done => Ok(()),
         Answer::Exists => Err(Error::Exists { name: to.clone() }),
-        Answer::Failed(reason) => Err(Error::Process {
+        Answer::Refused(refusal) => Err(Error::Process {
             step: "rename the instance",
-            source: io::Error::other(reason),
+            source: io::Error::other(refusal.reason),
         }),
         _ => Err(not_understood()),
     }

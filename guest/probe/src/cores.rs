@@ -46,6 +46,7 @@ pub fn beside(wait: fn()) {
         thread::park();
         IS_DONE.store(true, Ordering::Relaxed);
     });
+    // All are at it by then; a thread that is not yet is awake as soon as it waits.
     thread::sleep(Duration::from_millis(100));
     woken.thread().unpark();
     for thread in [busy, other, woken] {

@@ -1,6 +1,7 @@
 //! What an update starts from: the tree that an image holds, and where it lies.
 //!
-//! A composition gives it; whoever lost it has [`Base::read`] find it out from the image. It is one run of records,
+//! Whoever writes a file system tells it, node by node ([`Placed`]); whoever lost it has [`Base::read`] find it out from
+//! the image. It is one run of records,
 //! the same in memory as on disk, so that a tree of many files is kept small and loaded at once:
 //!
 //! | bytes | what |
