@@ -33,6 +33,7 @@ use crate::service::Service;
 use crate::spec::MachineSpec;
 use crate::supervisor::{News, Refusal};
 use crate::units::InstanceName;
+use crate::usage::Traffic;
 
 /// How often the disk is looked at that was full.
 const ROOM_PERIOD: Duration = Duration::from_secs(1);
@@ -365,6 +366,12 @@ impl Control {
         let machine = self.status().machine.clone();
         let machine = machine.ok_or_else(|| Refusal::certain("it has no machine at the moment"))?;
         act(&machine)
+    }
+
+    /// What went over the guest's network card, as far as it says so.
+    pub(crate) fn traffic(&self) -> Option<Traffic> {
+        let machine = self.status().machine.clone();
+        machine?.shared().ask_for_traffic()
     }
 
     pub(crate) fn wait(&self) -> GuestExit {

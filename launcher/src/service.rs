@@ -22,6 +22,7 @@ use crate::lifecycle::Control;
 use crate::machine::Stopped;
 use crate::supervisor::Refusal;
 use crate::units::InstanceName;
+use crate::usage::Traffic;
 
 /// Most bytes of a question; they have 40, and a path or a name.
 const MAX_QUESTION: u64 = 16 << 10;
@@ -44,6 +45,8 @@ pub enum Question {
     Wait,
     /// Send its console.
     Attach,
+    /// Ask its guest what went over the network card.
+    Traffic,
     /// Give it another name.
     Rename(InstanceName),
     /// Put a file, an empty overlay, on top of a volume.
@@ -75,6 +78,8 @@ pub enum Answer {
     },
     /// Its console follows.
     Attached,
+    /// What went over its network card, if the guest says so.
+    Traffic(Option<Traffic>),
     /// There is an instance of that name.
     Exists,
     /// It is done.
@@ -165,6 +170,7 @@ fn answer(stream: UnixStream, control: &Control) -> io::Result<()> {
             send(&stream, &Answer::Attached)?;
             return control.outputs.attach(stream);
         }
+        Question::Traffic => Answer::Traffic(control.traffic()),
         Question::Rename(to) => match control.rename(to) {
             // Who asks hears no more: it has ended.
             None => return Ok(()),
@@ -228,6 +234,18 @@ pub fn wait(seen: &Seen) -> Result<End, Error> {
 pub fn attach(seen: &Seen) -> Result<impl io::Read + use<>, Error> {
     let (stream, _) = converse(seen, &Question::Attach)?;
     Ok(stream)
+}
+
+/// What went over the network card of an instance that runs, by its guest's own account. `None`: the guest is not asked
+/// that, or does not answer within half a second.
+///
+/// # Errors
+/// As [`ask`].
+pub fn traffic(seen: &Seen) -> Result<Option<Traffic>, Error> {
+    match ask(seen, &Question::Traffic)? {
+        Answer::Traffic(traffic) => Ok(traffic),
+        _ => Err(not_understood()),
+    }
 }
 
 /// Gives an instance that runs another name. Its MAC address and its log stay; on a LAN it has the old name until it is

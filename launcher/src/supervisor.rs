@@ -4,6 +4,8 @@
 //! QEMU does (see [`process::spawn`]). Three more read console, control channel and monitor until QEMU closes them,
 //! so that nothing is lost however fast a guest ends. What they find is in [`Shared`].
 
+mod traffic;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
@@ -29,6 +31,8 @@ use crate::machine::Received;
 use crate::monitor::{self, Event, Monitor, Shutdown};
 use crate::process::{self, Handle, ProcessId};
 use crate::qemu::Version;
+use crate::usage::Traffic;
+use traffic::Heard;
 
 /// How long the rest of the console of a stopped machine is waited for.
 const CONSOLE_PATIENCE: Duration = Duration::from_millis(500);
@@ -66,6 +70,8 @@ pub(crate) struct State {
     pub(crate) stopped: bool,
     pub(crate) killed: bool,
     shutdown: Option<Shutdown>,
+    /// What the guest has said of its network card.
+    traffic: Heard,
     /// What became of commands that somebody waits for.
     done: BTreeMap<u64, Result<(), String>>,
     /// Whether all of the console was handed on.
@@ -114,6 +120,9 @@ impl State {
         match received.record {
             Record::Address(address) => self.news.address = Some(address),
             Record::Hears(Request::Stop) => self.news.hears_stop = true,
+            Record::Hears(Request::Traffic) => self.traffic.answers = true,
+            // It is asked again and again: only the last answer is kept.
+            Record::Traffic { received, sent } => return self.traffic.take(Traffic { received, sent }),
             _ => {}
         }
         if self.records.len() == MAX_RECORDS {

@@ -1,12 +1,14 @@
 //! What an instance uses of this host: its QEMU's time on the CPUs, memory, and the traffic of its tap device.
 //!
-//! A LAN's process counts the traffic of its guests ([`hermitage_network`]); QEMU counts none of its user network.
+//! A LAN's process counts the traffic of its guests ([`hermitage_network`]). QEMU counts none of its user network: there
+//! the guest is asked ([`crate::service::traffic`]), and may say what it likes.
 
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::param::clock_ticks_per_second;
+use serde::{Deserialize, Serialize};
 
 use crate::process::{ProcessId, Stat};
 
@@ -24,7 +26,7 @@ pub struct Usage {
 }
 
 /// What a guest received and sent since its network card is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes of the frames that it was given.
     pub received: u64,

@@ -226,7 +226,7 @@ impl Server {
             return;
         };
         if let Some(port) = self.switch.port(mac).and_then(|id| self.ports.get_mut(&id)) {
-            port.send(&mut Passing::whole(frame), &self.poller);
+            port.send(&mut Passing::own(frame), &self.poller);
         }
     }
 

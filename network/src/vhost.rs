@@ -132,9 +132,9 @@ impl SharedCard {
         self.device().take(buffer)
     }
 
-    /// Gives the guest a frame; `unsummed`: it lacks the sums of TCP and UDP.
-    pub(crate) fn give(&mut self, frame: &[u8], unsummed: bool) -> Given {
-        self.device().give(frame, unsummed)
+    /// Gives the guest a frame; `vouched`: it need not look at the sums of TCP and UDP, which may be left out.
+    pub(crate) fn give(&mut self, frame: &[u8], vouched: bool) -> Given {
+        self.device().give(frame, vouched)
     }
 
     /// Takes note that the guest has room, or says so.
@@ -142,9 +142,9 @@ impl SharedCard {
         self.device().hear_room();
     }
 
-    /// Whether the guest takes frames without the sums of TCP and UDP.
-    pub(crate) fn takes_unsummed(&self) -> bool {
-        self.device().takes_unsummed()
+    /// Whether the guest takes our word for the sums of TCP and UDP.
+    pub(crate) fn takes_our_word(&self) -> bool {
+        self.device().takes_our_word()
     }
 
     /// Wakes the guest, if there is something that it does not know of.

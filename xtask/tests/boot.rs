@@ -19,6 +19,8 @@ mod probe;
 mod tcp;
 #[path = "boot/volume.rs"]
 mod volume;
+#[path = "boot/wire.rs"]
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -8,6 +8,7 @@
 //! | `mark <name> <tsc>` | the guest reached `name` when its time-stamp counter showed `tsc` |
 //! | `address <a.b.c.d>/<prefix>` | the guest's network card has this address now, leased or given |
 //! | `hears <request>` | from now on the guest acts on this request |
+//! | `traffic <received> <sent>` | bytes of the frames that went over the guest's network card since it started |
 //! | `end <reason> <code> <detail>` | the guest ends; the last such line counts |
 //!
 //! What the launcher writes is a [`Request`]:
@@ -15,6 +16,7 @@
 //! | line | meaning |
 //! | --- | --- |
 //! | `stop` | end in order, now: finish what is begun, then exit with a code of your own |
+//! | `traffic` | say what went over the network card, by such a line |
 //!
 //! A request that the guest has not said it hears is not made: nobody would wait for its answer in vain. Lines that are
 //! none of these are to be ignored, by either side: a newer one may say more.
@@ -60,6 +62,13 @@ pub enum Record {
     Address(Ipv4Cidr),
     /// The guest acts on this request from now on.
     Hears(Request),
+    /// What went over the guest's network card since it started: the answer to [`Request::Traffic`].
+    Traffic {
+        /// Bytes of the frames that it received.
+        received: u64,
+        /// Bytes of the frames that it sent.
+        sent: u64,
+    },
     /// The guest ends.
     End(GuestEnd),
 }
@@ -71,6 +80,7 @@ impl fmt::Display for Record {
             Self::Mark { name, tsc } => writeln!(f, "mark {name} {tsc}"),
             Self::Address(cidr) => writeln!(f, "address {cidr}"),
             Self::Hears(request) => writeln!(f, "hears {}", request.word()),
+            Self::Traffic { received, sent } => writeln!(f, "traffic {received} {sent}"),
             Self::End(end) => write_end(f, end.reason, end.code, &end.detail),
         }
     }
@@ -81,17 +91,20 @@ impl fmt::Display for Record {
 pub enum Request {
     /// End in order, now. Asked again, it means the same.
     Stop,
+    /// Say what went over the network card.
+    Traffic,
 }
 
 impl Request {
     /// All requests.
-    pub const ALL: [Self; 1] = [Self::Stop];
+    pub const ALL: [Self; 2] = [Self::Stop, Self::Traffic];
 
     /// The word for it on the control channel.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Stop => "stop",
+            Self::Traffic => "traffic",
         }
     }
 
@@ -169,6 +182,13 @@ impl Record {
             }
             "address" => Some(Self::Address(rest.parse().ok()?)),
             "hears" => Some(Self::Hears(Request::parse(rest)?)),
+            "traffic" => {
+                let (received, sent) = rest.split_once(' ')?;
+                Some(Self::Traffic {
+                    received: received.parse().ok()?,
+                    sent: sent.parse().ok()?,
+                })
+            }
             "end" => {
                 let mut parts = rest.splitn(3, ' ');
                 let word = parts.next()?;
@@ -203,6 +223,10 @@ mod tests {
             Record::Mark {
                 name: mark::MAIN.to_owned(),
                 tsc: u64::MAX,
+            },
+            Record::Traffic {
+                received: u64::MAX,
+                sent: 0,
             },
         ] {
             assert_eq!(Record::parse(&record.to_string()), Some(record));
@@ -252,6 +276,9 @@ mod tests {
             "khz",
             "mark main",
             "address 10.0.2.15",
+            "traffic 1",
+            "traffic 1 18446744073709551616",
+            "traffic 1 -2",
             "noise 1",
         ] {
             assert_eq!(Record::parse(line), None, "{line:?}");

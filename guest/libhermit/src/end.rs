@@ -16,8 +16,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hermitage_boot::Reason;
 use hermitage_boot::control::write_end;
 
-use crate::files;
 use crate::port::{Uart, debug_exit};
+use crate::{control, files};
 
 /// `exit` of std, with the status of `main` or of `std::process::exit`.
 #[unsafe(no_mangle)]
@@ -30,7 +30,7 @@ extern "C" fn __wrap_sys_exit(status: i32) -> ! {
 
 /// Ends the guest with a code, without a word on the console.
 pub(crate) fn with_code(reason: Reason, code: u8) -> ! {
-    finish(code, || write_end(&mut Uart::control(), reason, code, ""))
+    finish(code, || write_end(&mut control::last_word(), reason, code, ""))
 }
 
 /// `abort` of std.
@@ -47,7 +47,7 @@ unsafe fn start_panic(payload: &mut dyn PanicPayload) -> u32 {
     hermit::flush_network();
     let code = Reason::Panic.code();
     finish(code, || {
-        write_end(&mut Uart::control(), Reason::Panic, code, &*payload)
+        write_end(&mut control::last_word(), Reason::Panic, code, &*payload)
     })
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn because(reason: Reason, detail: fmt::Arguments<'_>) -> ! {
     let code = reason.code();
     finish(code, || {
         writeln!(Uart::console(), "{}: {detail}", reason.word())?;
-        write_end(&mut Uart::control(), reason, code, detail)
+        write_end(&mut control::last_word(), reason, code, detail)
     })
 }
 

@@ -3,6 +3,7 @@
 //! The glue stands where the kernel, Rust's runtime and the world outside meet. It owns what happens there, and
 //! nothing of what happens on either side:
 //! - [`start`]: between the kernel and `main`: arguments and environment out of the boot configuration;
+//! - [`control`]: between the launcher and all of the guest: what is told and asked;
 //! - [`stop`]: between the launcher and the program: the request to end;
 //! - [`end`]: between the program and the power switch: what the launcher learns about a guest's end;
 //! - [`fault`]: the words for a CPU exception;
@@ -23,6 +24,7 @@
 
 extern crate alloc;
 
+mod control;
 mod disk;
 mod end;
 mod fault;

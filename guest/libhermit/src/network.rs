@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hermitage_boot::Record;
 use hermitage_boot::address::Ipv4Cidr;
 
+use crate::control;
 use crate::port::Uart;
 
 /// The kernel has given the network card an address.
@@ -14,7 +15,7 @@ use crate::port::Uart;
 fn hermitage_address(address: Ipv4Addr, prefix: u8) {
     // What is no address of a host, which a strange server may lease, is nothing that the launcher could show.
     if let Ok(cidr) = Ipv4Cidr::new(address, prefix) {
-        let _never_fails = write!(Uart::control(), "{}", Record::Address(cidr));
+        control::tell(&Record::Address(cidr));
     }
 }
 
@@ -28,4 +29,10 @@ fn hermitage_no_network() {
             "kernel: this machine has no virtio network card, so there are no sockets"
         );
     }
+}
+
+/// The launcher asks what went over the network card.
+pub(crate) fn say_traffic() {
+    let (received, sent) = hermit::network_traffic();
+    control::tell(&Record::Traffic { received, sent });
 }

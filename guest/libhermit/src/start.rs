@@ -8,7 +8,7 @@ use hermitage_boot::control::mark;
 use hermitage_boot::files::FILES_VARIABLE;
 use hermitage_boot::{BootConfig, Files, HANDOFF_VARIABLE, Reason};
 
-use crate::{end, files, stop, trace};
+use crate::{control, end, files, trace};
 
 unsafe extern "C" {
     fn __real_runtime_entry(argc: i32, argv: *const *const c_char, env: *const *const c_char) -> !;
@@ -28,7 +28,7 @@ unsafe extern "C" fn __wrap_runtime_entry(
         Some(config) => unpack(config),
         None => (argc, argv, env),
     };
-    stop::listen();
+    control::listen();
     trace::reached(mark::MAIN);
     // SAFETY: these are as the kernel would give them: NUL-terminated strings that live for ever, `argc` of them in
     // `argv`, and a null pointer at the end of `env`.

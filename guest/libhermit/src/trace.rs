@@ -2,13 +2,12 @@
 
 use alloc::borrow::ToOwned;
 use core::arch::x86_64::_rdtsc;
-use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hermitage_boot::Record;
 use hermitage_boot::control::mark;
 
-use crate::port::Uart;
+use crate::control;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static LISTENS: AtomicBool = AtomicBool::new(false);
@@ -28,7 +27,7 @@ pub(crate) fn reached(name: &str) {
         // SAFETY: every x86-64 CPU has the time-stamp counter, and the kernel clears the bit that would forbid it.
         let tsc = unsafe { _rdtsc() };
         let name = name.to_owned();
-        let _never_fails = write!(Uart::control(), "{}", Record::Mark { name, tsc });
+        control::tell(&Record::Mark { name, tsc });
     }
 }
 

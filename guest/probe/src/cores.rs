@@ -74,3 +74,11 @@ pub fn wake_twice(time: Duration) {
     }
     println!("all are awake");
 }
+
+pub fn start_threads(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        thread::spawn(|| ()).join().unwrap();
+    }
+    println!("all have ended");
+}

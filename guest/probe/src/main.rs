@@ -65,6 +65,8 @@ fn main() {
         b"keep-busy" => cores::beside(std::hint::spin_loop),
         // For as many milliseconds as given threads wait for a moment, and are woken in the same moment.
         b"wake-twice" => cores::wake_twice(Duration::from_millis(number(0))),
+        // For as many milliseconds as given threads are started, on each core in turn.
+        b"start-threads" => cores::start_threads(Duration::from_millis(number(0))),
         // After as many polls as given a reader of an eventfd waits, until 3 is written to it.
         b"eventfd" => machine::eventfd(number(0)),
         // Ends a connection while its client does nothing, and goes on.
@@ -82,6 +84,8 @@ fn main() {
             thread::spawn(tcp::echo_datagrams);
             tcp::echo_all();
         }
+        // Sends back each byte that its client sends, while another core opens and closes sockets.
+        b"open-sockets" => tcp::open_sockets(),
         // Connects to the given port of the host in QEMU's user network: its own address, or why not.
         b"connect" => tcp::connect(number(0) as u16),
         // The address of the given name.

@@ -143,3 +143,17 @@ pub fn call(address: &str, word: &str) {
     stream.read_to_string(&mut answer).unwrap();
     println!("{} was answered: {answer}", stream.local_addr().unwrap().ip());
 }
+
+pub fn open_sockets() {
+    // On the core that the network card does not interrupt: the first thread that is started.
+    thread::spawn(|| {
+        loop {
+            drop(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+        }
+    });
+    let mut stream = accept();
+    let mut byte = [0];
+    while stream.read(&mut byte).unwrap() > 0 {
+        stream.write_all(&byte).unwrap();
+    }
+}

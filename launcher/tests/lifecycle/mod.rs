@@ -8,6 +8,7 @@ use launcher::instance::{Options, Phase, Seen};
 use launcher::lifecycle::{self, Supervised};
 use launcher::log::{Entry, Limits, Reader, Watch};
 use launcher::machine::Stopped;
+use launcher::usage::Traffic;
 use launcher::{AcceleratorChoice, Error, Forward, GuestExit, Instances, RunRequest, service};
 
 use crate::stand_in::{self, Step};
@@ -113,6 +114,36 @@ fn a_guest_that_hears_is_asked_and_ends_by_itself() {
     assert_eq!(again.state().phase, Phase::Exited);
     assert_eq!(again.state().end.as_ref(), Some(&end));
     assert_eq!(supervised.finish().code(), 7);
+}
+
+#[test]
+fn a_guest_is_asked_for_its_traffic_and_one_that_does_not_answer_is_not_waited_for() {
+    /// More numbers than there are, words, and the most that can be said.
+    const ANSWERS: &str =
+        "traffic 18446744073709551616 1\ntraffic one 1\ntraffic -1 1\ntraffic 18446744073709551615 7\n";
+    let most = Traffic {
+        received: u64::MAX,
+        sent: 7,
+    };
+    for (hears, said) in [("hears traffic\n", Some(most)), ("", None)] {
+        let root = Root::with_guest(&[
+            Step::Control(hears),
+            Step::Control("hears stop\n"),
+            Step::Listen,
+            Step::Control(ANSWERS),
+            Step::Halt,
+        ]);
+        let supervised = root.run(Options::default());
+        root.wait_until_it_hears();
+        assert_eq!(service::traffic(&root.seen()).unwrap(), said, "{hears:?}");
+        // It has stopped to answer.
+        for _ in 0..2 {
+            assert_eq!(service::traffic(&root.seen()).unwrap(), None, "{hears:?}");
+        }
+        supervised.kill();
+        assert!(service::traffic(&root.seen()).is_err());
+        supervised.finish();
+    }
 }
 
 #[test]

@@ -41,23 +41,34 @@ enum Card {
 /// A frame on its way.
 pub(super) struct Passing<'a> {
     pub(super) bytes: &'a mut [u8],
-    /// Whether its sender has left the sums of TCP and UDP to those after it.
-    unsummed: bool,
+    sums: Sums,
+}
+
+/// Whose the sums of TCP and UDP in a frame are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sums {
+    /// Its sender's. Nobody has looked at them.
+    Sender,
+    /// Its sender has left them to those after it.
+    Nobody,
+    /// Ours, and right.
+    Ours,
 }
 
 impl<'a> Passing<'a> {
-    /// A frame that has all its sums.
-    pub(super) fn whole(bytes: &'a mut [u8]) -> Self {
+    /// A frame of our own.
+    pub(super) fn own(bytes: &'a mut [u8]) -> Self {
         Self {
             bytes,
-            unsummed: false,
+            sums: Sums::Ours,
         }
     }
 
     /// The frame with all its sums.
     pub(super) fn summed(&mut self) -> &[u8] {
-        if std::mem::take(&mut self.unsummed) {
+        if self.sums == Sums::Nobody {
             frame::sum(self.bytes);
+            self.sums = Sums::Ours;
         }
         self.bytes
     }
@@ -99,40 +110,43 @@ impl Port {
 
     /// The next frame that the guest sent; one that is too long is one byte longer than it may be.
     pub(super) fn receive<'a>(&mut self, buffer: &'a mut [u8; ROOM]) -> io::Result<Option<Passing<'a>>> {
-        let (place, unsummed) = match &mut self.card {
+        let (place, sums) = match &mut self.card {
             Card::Socket(card) => match recv(&*card, &mut buffer[HEADER..], RecvFlags::DONTWAIT) {
                 // The other end is closed; a datagram that is empty is no frame either.
                 Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok((_, length)) => (HEADER..(HEADER + length).min(ROOM), false),
+                Ok((_, length)) => (HEADER..(HEADER + length).min(ROOM), Sums::Sender),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
                 Err(errno) => return Err(errno.into()),
             },
             Card::Shared(card) => match card.take(buffer) {
-                Taken::Frame { length, unsummed } => (HEADER..length, unsummed),
+                Taken::Frame { length, unsummed: true } => (HEADER..length, Sums::Nobody),
+                Taken::Frame { length, .. } => (HEADER..length, Sums::Sender),
                 // An empty frame: it is refused with all others that are none.
-                Taken::Refused => (0..0, false),
+                Taken::Refused => (0..0, Sums::Sender),
                 Taken::Nothing => return Ok(None),
             },
         };
         let bytes = &mut buffer[place];
         self.counters.sent += 1;
         self.counters.sent_bytes += bytes.len() as u64;
-        Ok(Some(Passing { bytes, unsummed }))
+        Ok(Some(Passing { bytes, sums }))
     }
 
     /// Gives the guest a frame, now or later.
     pub(super) fn send(&mut self, frame: &mut Passing<'_>, poller: &Poller) {
-        if !self.takes_unsummed() {
+        let takes_our_word = self.takes_our_word();
+        if !takes_our_word {
             frame.summed();
         }
-        if self.waiting.is_empty() && self.give(frame.bytes, frame.unsummed) {
+        let vouched = takes_our_word && frame.sums != Sums::Sender;
+        if self.waiting.is_empty() && self.give(frame.bytes, vouched) {
             return;
         }
         if self.waiting.len() == MAX_WAITING {
             self.counters.dropped += 1;
             return;
         }
-        self.waiting.push_back((frame.bytes.to_vec(), frame.unsummed));
+        self.waiting.push_back((frame.bytes.to_vec(), vouched));
         if self.waiting.len() == 1 {
             self.wait_for_room(poller, true);
         }
@@ -143,9 +157,9 @@ impl Port {
         if self.waiting.is_empty() {
             return;
         }
-        while let Some((frame, unsummed)) = self.waiting.pop_front() {
-            if !self.give(&frame, unsummed) {
-                self.waiting.push_front((frame, unsummed));
+        while let Some((frame, vouched)) = self.waiting.pop_front() {
+            if !self.give(&frame, vouched) {
+                self.waiting.push_front((frame, vouched));
                 return;
             }
         }
@@ -167,10 +181,11 @@ impl Port {
         }
     }
 
-    fn takes_unsummed(&self) -> bool {
+    /// Whether the guest looks at no sums that we vouch for, so that none need be there.
+    fn takes_our_word(&self) -> bool {
         match &self.card {
             Card::Socket(_) => false,
-            Card::Shared(card) => card.takes_unsummed(),
+            Card::Shared(card) => card.takes_our_word(),
         }
     }
 
@@ -182,14 +197,14 @@ impl Port {
     }
 
     /// Whether the card took a frame. One that is gone took it: its end is reported elsewhere.
-    fn give(&mut self, frame: &[u8], unsummed: bool) -> bool {
+    fn give(&mut self, frame: &[u8], vouched: bool) -> bool {
         let given = match &mut self.card {
             Card::Socket(card) => match send(card, frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Err(Errno::WOULDBLOCK | Errno::NOBUFS) => Given::Full,
                 Ok(_) => Given::Taken,
                 Err(_) => Given::Lost,
             },
-            Card::Shared(card) => card.give(frame, unsummed),
+            Card::Shared(card) => card.give(frame, vouched),
         };
         if given == Given::Taken {
             self.counters.received += 1;

@@ -26,7 +26,7 @@ const SEND: usize = 1;
 /// The guest may leave the sums of TCP and UDP to us (virtio 1.2, section 5.1.3).
 const CHECKSUM: u64 = 1 << 0;
 
-/// The guest takes frames without them.
+/// The guest takes our word for them.
 const GUEST_CHECKSUM: u64 = 1 << 1;
 
 /// Virtio 1.0 or later: the header has a length that does not depend on other features.
@@ -54,8 +54,8 @@ impl Device {
         }
     }
 
-    /// Whether the guest takes frames without the sums of TCP and UDP.
-    pub(super) fn takes_unsummed(&self) -> bool {
+    /// Whether the guest takes our word for the sums of TCP and UDP.
+    pub(super) fn takes_our_word(&self) -> bool {
         self.features & GUEST_CHECKSUM != 0
     }
 
@@ -71,12 +71,12 @@ impl Device {
         })
     }
 
-    pub(super) fn give(&mut self, frame: &[u8], unsummed: bool) -> Given {
+    pub(super) fn give(&mut self, frame: &[u8], vouched: bool) -> Given {
         let ring = &mut self.rings[RECEIVE];
         if !ring.runs() {
             return Given::Lost;
         }
-        ring.give(&self.memory, frame, unsummed).unwrap_or_else(|_| {
+        ring.give(&self.memory, frame, vouched).unwrap_or_else(|_| {
             self.halt(RECEIVE);
             Given::Lost
         })

@@ -114,13 +114,13 @@ impl Ring {
     }
 
     /// Gives a frame. An error: the ring makes no sense.
-    pub(super) fn give(&mut self, memory: &Memory, frame: &[u8], unsummed: bool) -> Result<Given, Error> {
+    pub(super) fn give(&mut self, memory: &Memory, frame: &[u8], vouched: bool) -> Result<Given, Error> {
         let Some(chain) = self.next(memory)? else {
             return Ok(Given::Full);
         };
         let head = chain.head_index();
         let mut header = [0; HEADER];
-        header[0] = if unsummed { DATA_VALID } else { 0 };
+        header[0] = if vouched { DATA_VALID } else { 0 };
         header[BUFFERS] = 1;
         let length = write(chain, memory, [&header, frame]);
         self.queue.add_used(memory, head, length.unwrap_or(0))?;

@@ -47,6 +47,28 @@ fn a_thread_may_be_woken_twice() {
     assert_eq!(seen.console, "all are awake\n", "{seen:?}");
 }
 
+/// Patch 0076. A core that starts a thread on another one is interrupted, and wants to tell the other one something, too.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_core_that_starts_threads_may_be_interrupted() {
+    let seen = seen(&with_cores("2", MachineType::Pc, "probe start-threads 10000"));
+    assert_eq!(seen.console, "all have ended\n", "{seen:?}");
+}
+
+/// Patch 0078. The core that the card interrupts finds the network taken by one that is not there for the card's frames.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_core_that_opens_sockets_keeps_no_frames_waiting() {
+    let guest = Listening::start(with_cores("2", MachineType::Pc, "probe open-sockets"));
+    let mut client = guest.connect();
+    for byte in 0..=u8::MAX {
+        let mut answer = [0];
+        client.write_all(&[byte]).unwrap();
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [byte]);
+    }
+}
+
 /// Patch 0022. Of the time that passes, a guest that sleeps takes 2 % on a quiet machine, on any number of cores.
 #[test]
 #[ignore = "boots virtual machines"]

@@ -17,9 +17,13 @@ use tempfile::TempDir;
 use super::{DEADLINE, image};
 
 /// A user with networks and guests of their own, which end with the test.
-struct User(TempDir);
+pub(super) struct User(TempDir);
 
 impl User {
+    pub(super) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
     fn xtask(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
@@ -65,15 +69,25 @@ impl User {
         text(&output.stderr)
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(super) fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.does(arguments)).unwrap()
     }
 
     /// Starts a guest in the background.
-    fn start(&self, name: &str, more: &[&str], command: &str) {
+    pub(super) fn start(&self, name: &str, more: &[&str], command: &str) {
         let image = image().to_str().unwrap();
         let run = ["run", "-d", "--accel", "tcg", "-e", command, image, name];
         self.does(&[&run[..], more].concat());
+    }
+
+    /// The ports of this host that lead to a guest.
+    pub(super) fn ports(&self, guest: &str) -> Vec<u16> {
+        let instances = self.json(&["ps", "--json"]);
+        let mut instances = instances.as_array().unwrap().iter();
+        let instance = instances.find(|instance| instance["name"] == guest).unwrap();
+        let forwards = instance["forwards"].as_array().unwrap().iter();
+        let port = |forward: &Value| forward.as_str()?.split(':').nth(1)?.parse().ok();
+        forwards.map(|forward| port(forward).unwrap()).collect()
     }
 
     /// Runs a guest to its end; what it wrote to its console.
@@ -107,7 +121,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Waits until something is there.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
@@ -166,7 +180,7 @@ fn answer_one(address: IpAddr) -> (u16, thread::JoinHandle<()>) {
 #[test]
 #[ignore = "boots virtual machines"]
 fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
-    let user = User(tempfile::tempdir().unwrap());
+    let user = User::new();
     user.does(&[
         "network",
         "create",
@@ -253,16 +267,10 @@ fn guests_of_a_lan_find_each_other_by_name_and_outlive_its_process() {
     assert!(error.contains("`first`, `second`"), "{error}");
 
     // The network's process is killed: another one serves the same guests.
-    let instances = user.json(&["ps", "--json"]);
-    let mut instances = instances.as_array().unwrap().iter();
-    let forwards = &instances.find(|instance| instance["name"] == "first").unwrap()["forwards"];
-    let forwarded = |at: usize| -> u16 {
-        let forward = forwards[at].as_str().unwrap();
-        forward.split(':').nth(1).unwrap().parse().unwrap()
-    };
-    let port = forwarded(0);
+    let ports = user.ports("first");
+    let port = ports[0];
     assert_eq!(until("answer", || echo(port)), "hello");
-    echo_datagram(forwarded(1));
+    echo_datagram(ports[1]);
     let process = |user: &User| {
         let process = user.json(&["network", "inspect", "--json", "app"])["process"].as_i64();
         process.map(|id| i32::try_from(id).unwrap())

@@ -1,11 +1,11 @@
-//! Stories of guests on a bridge: addresses by DHCP, and connections among themselves.
+//! Stories of guests on a bridge, addresses by DHCP and connections among themselves, and on the user network.
 
 #[path = "../../../launcher/tests/namespace/mod.rs"]
 #[expect(dead_code, reason = "the launcher's tests use all of it")]
-mod namespace;
+pub(super) mod namespace;
 
-use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -14,6 +14,7 @@ use launcher::usage::Usage;
 use launcher::{Entry, Machine, RunRequest};
 use namespace::BRIDGE;
 
+use super::lan::{User, until};
 use super::{DEADLINE, image, request, seen};
 
 /// Two guests, known by their MAC addresses.
@@ -161,4 +162,33 @@ fn a_name_server_that_is_given_is_asked() {
         assert_eq!(said("service.test"), "192.0.2.7:80\n");
         assert_eq!(said("nobody.test"), "no such name\n");
     });
+}
+
+/// Patch 0093. There QEMU counts nothing.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_guest_on_the_user_network_says_what_it_has_received() {
+    const LENGTH: u64 = 1_000_000;
+    /// Far more than the headers take, and what is sent again on a busy host.
+    const MOST: u64 = 2 * LENGTH;
+    let user = User::new();
+    user.start("guest", &["-f", "0:9000"], "probe echo-all");
+    let port = user.ports("guest")[0];
+    let sent = vec![7; usize::try_from(LENGTH).unwrap()];
+    let echo = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(&sent).ok()?;
+        stream.shutdown(Shutdown::Write).ok()?;
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).ok()?;
+        (!received.is_empty()).then_some(received)
+    };
+    // Until the guest listens, QEMU accepts connections that come to nothing.
+    assert!(until("answer", echo) == sent);
+    let rows = user.json(&["stats", "--no-stream", "--json", "guest"]);
+    let count = |which: &str| rows[0][which].as_u64().unwrap();
+    let (received, sent) = (count("received_bytes"), count("sent_bytes"));
+    assert!((LENGTH..MOST).contains(&received), "{rows}");
+    assert!((LENGTH..MOST).contains(&sent), "{rows}");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hermitage_network::{NetworkName, Store};
 use launcher::instance::Seen;
 use launcher::network::Network;
+use launcher::service;
 use launcher::usage::{Traffic, Usage};
 use launcher::{InstanceName, Instances};
 use serde::Serialize;
@@ -30,7 +31,8 @@ Examples:
   cargo xtask stats --no-stream --json kv
 
 CPU is that of QEMU: 100% is one core of this host. RESIDENT is what it has in memory, the guest's part and its own.
-RECEIVED and SENT are of guests with a tap device or on a LAN; QEMU counts nothing on its user network.")]
+RECEIVED and SENT are what this host counts, on a tap device or a LAN. QEMU counts nothing on its user network: there
+it is what the guest says; of one that does not, - is shown.")]
 pub(crate) struct Args {
     /// The instances [default: all that run]
     #[arg(value_name = "NAME")]
@@ -103,8 +105,9 @@ fn look(
             .collect::<Result<_, _>>()?
     };
     let on_lans = on_lans(&seen)?;
+    let said = said(&seen);
     let mut now = HashMap::new();
-    let rows = seen.iter().filter_map(|seen| {
+    let rows = seen.iter().zip(said).filter_map(|(seen, said)| {
         let process = seen.state.qemu.as_ref()?;
         let usage = Usage::of(process).ok()?;
         let name = seen.name.to_string();
@@ -112,7 +115,7 @@ fn look(
             let mac = seen.record.request.mac?.to_string();
             on_lans.get(&(lan(seen)?.clone(), mac)).copied()
         };
-        let traffic = usage.traffic.or_else(on_lan);
+        let traffic = usage.traffic.or_else(on_lan).or(said);
         let cpus = before.get(&name).map_or(0.0, |before| usage.cpus_since(before));
         now.insert(name.clone(), usage);
         Some(Row {
@@ -146,6 +149,24 @@ fn on_lans(seen: &[Seen]) -> Result<BTreeMap<(NetworkName, String), Traffic>, Fa
         }));
     }
     Ok(all)
+}
+
+/// What guests say that went over their cards, where the host does not know it. All are asked at a time, so that those that
+/// do not answer are waited for once.
+fn said(seen: &[Seen]) -> Vec<Option<Traffic>> {
+    let ask = |seen: &Seen| match seen.record.request.network {
+        // One that runs no more, or is of another version, says nothing.
+        Network::User | Network::Qemu(_) => service::traffic(seen).ok().flatten(),
+        _ => None,
+    };
+    thread::scope(|scope| {
+        let asked: Vec<_> = seen.iter().map(|seen| scope.spawn(move || ask(seen))).collect();
+        // A thread that panicked has nothing to say.
+        asked
+            .into_iter()
+            .map(|thread| thread.join().ok().flatten())
+            .collect()
+    })
 }
 
 /// The LAN that an instance is on.
