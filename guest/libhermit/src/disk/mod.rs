@@ -26,6 +26,9 @@ use queue::{Kind, Queue};
 /// Most bytes of one request. What is longer is several, so that others come in between.
 const REQUEST: usize = 256 * 1024;
 
+/// Most requests that one caller has in flight: the device works on the next while the program wakes up.
+const DEPTH: usize = 4;
+
 /// Bytes of a disk's serial (virtio 1.2, 5.2.6.1: `VIRTIO_BLK_T_GET_ID`).
 const SERIAL: usize = 20;
 
@@ -84,7 +87,8 @@ impl Disk {
             return Ok(());
         }
         // SAFETY: there is no data.
-        unsafe { self.request(Kind::Flush, 0, &Pieces::default()) }
+        let place = self.wait(|queue| unsafe { queue.submit(Kind::Flush, 0, &Pieces::default()) });
+        self.wait(|queue| queue.take(place))
     }
 
     /// Gives sectors back, if the disk knows how to take them.
@@ -104,7 +108,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Carries out as many requests as it takes to move all data.
+    /// Carries out as many requests as it takes to move all data, several at once.
     ///
     /// # Safety
     /// There are `length` bytes at `start`, the caller's own while this lasts.
@@ -117,24 +121,35 @@ impl Disk {
     ) -> Result<(), Fault> {
         let mut done = 0;
         while done < length {
-            let left = (length - done).min(REQUEST);
-            let data = Pieces::of(start as usize + done, left, hermit::physical_address).ok_or(Fault::Failed)?;
-            // SAFETY: a part of the caller's memory, in the places where it lies.
-            unsafe { self.request(kind, sector, &data) }?;
-            done += data.length();
-            sector += (data.length() / SECTOR) as u64;
+            let mut result = Ok(());
+            let mut places = [0; DEPTH];
+            let mut begun = 0;
+            while begun < DEPTH && done < length {
+                let left = (length - done).min(REQUEST);
+                let Some(data) = Pieces::of(start as usize + done, left, hermit::physical_address) else {
+                    result = Err(Fault::Failed);
+                    break;
+                };
+                // SAFETY: a part of the caller's memory, where it lies; all that was begun is waited for.
+                let submit = |queue: &mut Queue| unsafe { queue.submit(kind, sector, &data) };
+                // Who waits for room holds none, or all might.
+                let place = match begun {
+                    0 => Some(self.wait(submit)),
+                    _ => submit(&mut self.queue.lock()),
+                };
+                let Some(place) = place else { break };
+                places[begun] = place;
+                begun += 1;
+                done += data.length();
+                sector += (data.length() / SECTOR) as u64;
+            }
+            for place in &places[..begun] {
+                let ended = self.wait(|queue| queue.take(*place));
+                result = result.and(ended);
+            }
+            result?;
         }
         Ok(())
-    }
-
-    /// Carries a request out. Others may be in flight.
-    ///
-    /// # Safety
-    /// The data is memory that is there, the caller's own while this lasts.
-    unsafe fn request(&self, kind: Kind, sector: u64, data: &Pieces) -> Result<(), Fault> {
-        // SAFETY: as the caller promises; this returns when the request is done.
-        let place = self.wait(|queue| unsafe { queue.submit(kind, sector, data) });
-        self.wait(|queue| queue.take(place))
     }
 
     fn wait<T>(&self, mut ask: impl FnMut(&mut Queue) -> Option<T>) -> T {

@@ -17,8 +17,12 @@ use super::memory::Pages;
 use super::queue::{Kind, PLACES};
 use crate::lock::Lock;
 
-/// Bytes of a read that goes past the windows: no less than one, or what follows would not be read ahead.
-const LARGE: usize = WINDOW;
+/// Bytes of a read that goes past the windows. What is less is as fast through them, since what follows is read ahead.
+const LARGE: usize = 4 * WINDOW;
+
+/// Most windows in flight. What was read ahead keeps its place in the queue until the next small read, which may never
+/// come: so there are always some for large ones.
+const WINDOWS: usize = PLACES / 2;
 
 pub(crate) struct Partition {
     disk: &'static Disk,
@@ -31,7 +35,8 @@ impl Partition {
     pub(crate) fn open(files: Files) -> Option<Self> {
         let disk: &Disk = Box::leak(Box::new(Disk::take(files.device).ok()?));
         let end = files.start.checked_add(files.size)?;
-        let is_whole = files.start % SECTOR as u64 == 0 && end.div_ceil(SECTOR as u64) <= disk.sectors().ok()?;
+        let is_whole =
+            files.start % SECTOR as u64 == 0 && end.div_ceil(SECTOR as u64) <= disk.sectors().ok()?;
         let windows = Windows {
             disk,
             files,
@@ -105,6 +110,9 @@ impl Device for Windows {
     }
 
     fn begin(&mut self, offset: u64, length: usize, buffer: Pages) -> Result<(), Pages> {
+        if self.in_flight.iter().flatten().count() == WINDOWS {
+            return Err(buffer);
+        }
         let sector = (self.files.start + offset) / SECTOR as u64;
         // The buffer has room for the rest of the last sector.
         let data = buffer.pieces(length.next_multiple_of(SECTOR));
@@ -119,7 +127,9 @@ impl Device for Windows {
     }
 
     fn finished(&mut self) -> Option<(u64, Pages, bool)> {
-        let mut begun = (0..PLACES).filter(|place| self.in_flight[*place].is_some()).peekable();
+        let mut begun = (0..PLACES)
+            .filter(|place| self.in_flight[*place].is_some())
+            .peekable();
         begun.peek()?;
         let mut queue = self.disk.queue.lock();
         let (place, read) = begun.find_map(|place| Some((place, queue.take(place)?)))?;

@@ -67,9 +67,8 @@ fn volumes() -> Volumes {
 /// The number of the disk of a label.
 fn find(label: &[u8]) -> Result<u64, Fault> {
     let volumes = volumes();
-    let is_it = |volume: &Result<Volume, Fault>| {
-        volume.as_ref().is_ok_and(|volume| volume.is_labelled(label))
-    };
+    let is_it =
+        |volume: &Result<Volume, Fault>| volume.as_ref().is_ok_and(|volume| volume.is_labelled(label));
     match volumes.iter().position(is_it) {
         Some(number) => Ok(number as u64),
         None => Err(volumes
@@ -81,7 +80,9 @@ fn find(label: &[u8]) -> Result<u64, Fault> {
 
 fn get(number: u64) -> Result<&'static Volume, Fault> {
     let volume = usize::try_from(number).ok().and_then(|at| volumes().get(at));
-    volume.and_then(|volume| volume.as_ref().ok()).ok_or(Fault::NotFound)
+    volume
+        .and_then(|volume| volume.as_ref().ok())
+        .ok_or(Fault::NotFound)
 }
 
 fn answer(result: Result<u64, Fault>) -> i64 {
