@@ -253,6 +253,61 @@ fn pictures_go_in_and_inverted_pictures_come_out() {
 
 #[test]
 #[ignore = "boots virtual machines"]
+fn a_storage_that_is_full_says_so_keeps_what_it_has_and_takes_more_when_it_has_room() {
+    let user = User::new();
+    user.edit("storage: { size: 1G }", "storage: { size: 8M }");
+    user.up(&["--scale", "worker=0"]);
+    let master = user.url("pictures-master-1");
+    let try_upload = |picture| ask::upload(&format!("{master}/task"), picture);
+    let is_refused = |picture| {
+        let (status, text) = try_upload(picture).pair();
+        assert!(
+            status == 500 && text.contains("Storage is full"),
+            "{status} {text}"
+        );
+    };
+
+    let all = pictures(0..100);
+    let mut ids = Vec::new();
+    for picture in &all {
+        let answer = try_upload(picture);
+        if answer.status != 200 {
+            break;
+        }
+        ids.push(answer.field("task-id").unwrap().to_owned());
+    }
+    let (kept, rest) = all.split_at(ids.len());
+    // Three eighths of 8 MiB, and a picture has some 60 KB.
+    assert!(kept.len() > 40 && rest.len() > 10, "{}", kept.len());
+    is_refused(&rest[0]);
+
+    let are_there = || {
+        for (id, picture) in ids.iter().zip(kept) {
+            let input = ask::get(&format!("{master}/task/{id}/download?picture=input"));
+            assert!(input.body == *picture, "task {id}");
+        }
+    };
+    are_there();
+    user.kill_machine("pictures-storage-1");
+    wait_for("storage", || {
+        let answer = ask::get(&format!("{master}/task/{}/download?picture=input", ids[0]));
+        (answer.status == 200).then_some(())
+    });
+    are_there();
+    is_refused(&rest[0]);
+
+    user.xtask(&["volume", "resize", "pictures-storage", "64M"]);
+    user.xtask(&["restart", "pictures-storage-1"]);
+    wait_for("room", || {
+        let answer = try_upload(&rest[0]);
+        (answer.status == 200).then(|| ids.push(answer.field("task-id").unwrap().to_owned()))
+    });
+    user.xtask(&["scale", "worker=1"]);
+    check(&master, &ids, &all[..ids.len()]);
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
 fn what_was_acknowledged_outlives_power_cuts_and_is_on_clones_of_snapshots() {
     let mut cuts = Command::new(env!("CARGO_BIN_EXE_xtask"));
     cuts.args(["bench", "volume", "--cuts", "10", "--json"])

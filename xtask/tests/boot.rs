@@ -24,7 +24,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -89,6 +89,29 @@ fn boot(request: &RunRequest) -> Result<Option<Seen>, Error> {
             Ok(None)
         }
     }
+}
+
+/// Boots a guest, and cuts its power off as soon as it has said enough; the lines that it said.
+fn cut_off(request: &RunRequest, mut is_enough: impl FnMut(&str) -> bool) -> Vec<String> {
+    let root = tempfile::tempdir().unwrap();
+    let (console, writer) = io::pipe().unwrap();
+    let machine = launcher::plan(request)
+        .unwrap()
+        .start(root.path(), writer)
+        .unwrap();
+    let mut lines = BufReader::new(console).lines().map(Result::unwrap);
+    let mut said = Vec::new();
+    let mut enough = false;
+    while !enough {
+        let line = lines.next().unwrap_or_else(|| panic!("that was all: {said:?}"));
+        enough = is_enough(&line);
+        said.push(line);
+    }
+    machine.kill();
+    drop(machine);
+    // What it said last; the power may have gone in the middle of a line.
+    said.extend(lines);
+    said
 }
 
 fn seen(request: &RunRequest) -> Seen {

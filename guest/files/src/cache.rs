@@ -14,7 +14,7 @@ pub const WINDOW: usize = 64 * 1024;
 /// Most windows that are held. With [`WINDOW`] it makes 1 MiB: a guest has 13 MB at least, and most have one file open.
 pub const SLOTS: usize = 16;
 
-/// Most windows that are asked for before they are needed. A queue of 16 descriptors has room for five requests.
+/// Most windows that are asked for before they are needed. Most queues have room for more requests than these.
 pub const AHEAD: u64 = 4;
 
 /// What reads a disk.

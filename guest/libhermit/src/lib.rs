@@ -7,7 +7,7 @@
 //! - [`stop`]: between the launcher and the program: the request to end;
 //! - [`end`]: between the program and the power switch: what the launcher learns about a guest's end;
 //! - [`fault`]: the words for a CPU exception;
-//! - [`files`]: between `std::fs` and the image's disk, which is [`disk`]'s;
+//! - [`files`]: between `std::fs` and the image's disk; [`disk`]: that disk, and those of the program;
 //! - [`network`]: what is told of the network card;
 //! - [`trace`]: time marks of the boot;
 //! - [`port`]: the serial ports and the other I/O ports that this takes; [`lock`].

@@ -5,10 +5,10 @@ use core::ffi::{CStr, c_char};
 use core::{ptr, slice};
 
 use hermitage_boot::control::mark;
-use hermitage_boot::files::FILES_VARIABLE;
+use hermitage_boot::files::{DISKS_VARIABLE, FILES_VARIABLE, disks};
 use hermitage_boot::{BootConfig, Files, HANDOFF_VARIABLE, Reason};
 
-use crate::{control, end, files, trace};
+use crate::{control, disk, end, files, trace};
 
 unsafe extern "C" {
     fn __real_runtime_entry(argc: i32, argv: *const *const c_char, env: *const *const c_char) -> !;
@@ -35,7 +35,7 @@ unsafe extern "C" fn __wrap_runtime_entry(
     unsafe { __real_runtime_entry(argc, argv, env) }
 }
 
-/// The boot configuration that the loader left in memory, if it did. Where the image's files are, it says beside.
+/// The boot configuration that the loader left in memory, if it did. Where files and disks are, it says beside.
 ///
 /// # Safety
 /// `env` is null, or an array of C strings that live for ever, with a null pointer at its end.
@@ -55,6 +55,7 @@ unsafe fn handed_over(env: *const *const c_char) -> Option<BootConfig> {
                     files::are_at(files);
                 }
             }
+            Some((DISKS_VARIABLE, value)) => disk::are_at(disks(value).collect()),
             // SAFETY: the loader says where it put the bytes.
             Some((HANDOFF_VARIABLE, value)) => found = unsafe { decode(value) }.or(found),
             _ => {}

@@ -8,8 +8,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use hermitage_boot::files::FILES_VARIABLE;
-use hermitage_boot::{Files, HANDOFF_VARIABLE, StaticAddress};
+use hermitage_boot::files::{DISKS_VARIABLE, FILES_VARIABLE};
+use hermitage_boot::{DeviceAddress, Files, HANDOFF_VARIABLE, StaticAddress};
 
 use crate::memory::Region;
 use crate::mmio::Slot;
@@ -28,6 +28,8 @@ pub struct Facts<'a, R> {
     pub boot_config: (u64, usize),
     /// Where the image's files are.
     pub files: Files,
+    /// All disks but that one.
+    pub other_disks: &'a [DeviceAddress],
     /// Frequency of the time-stamp counter.
     pub tsc_khz: u32,
     /// Whether the kernel prints what it does.
@@ -87,6 +89,14 @@ fn arguments<R>(facts: &Facts<'_, R>) -> String {
     text.push(',');
     push_number(&mut text, length as u64, 10);
     push_files(&mut text, facts.files);
+    for (at, disk) in facts.other_disks.iter().enumerate() {
+        if at == 0 {
+            text.push_str(" env=");
+            text.push_str(DISKS_VARIABLE);
+        }
+        text.push(if at == 0 { '=' } else { ',' });
+        push_disk(&mut text, *disk);
+    }
     if let Some(StaticAddress { cidr, gateway }) = facts.address {
         push_address(&mut text, " -ip ", cidr.address());
         push_address(&mut text, " -mask ", cidr.mask());
@@ -112,12 +122,18 @@ fn push_files(text: &mut String, files: Files) {
     text.push_str(" env=");
     text.push_str(FILES_VARIABLE);
     text.push('=');
-    let (bus, address) = files.device.parts();
-    text.push_str(bus);
-    for (before, number) in [(':', address), (',', files.start), (',', files.size)] {
-        text.push(before);
+    push_disk(text, files.device);
+    for number in [files.start, files.size] {
+        text.push(',');
         push_number(text, number, 16);
     }
+}
+
+fn push_disk(text: &mut String, disk: DeviceAddress) {
+    let (bus, address) = disk.parts();
+    text.push_str(bus);
+    text.push(':');
+    push_number(text, address, 16);
 }
 
 fn push_address(text: &mut String, option: &str, address: Ipv4Addr) {
@@ -233,8 +249,6 @@ impl Tree {
 mod tests {
     use alloc::format;
 
-    use hermitage_boot::DeviceAddress;
-
     use super::*;
 
     const FILES: &str = " env=HERMITAGE_FILES=pci:1800,100000,4000";
@@ -248,6 +262,7 @@ mod tests {
                 start: 0x10_0000,
                 size: 0x4000,
             },
+            other_disks: &[],
             tsc_khz: 1,
             verbose: false,
             address: None,
@@ -291,6 +306,10 @@ mod tests {
         let words = arguments(&told);
         assert!(words.contains(" -ip 10.0.0.2 -mask 255.0.0.0 -gateway 10.0.0.1 "));
         assert!(words.ends_with(" virtio_mmio.device=4K@0xfeb00e00:12"));
+        told.other_disks = &[DeviceAddress::Pci(0x2000), DeviceAddress::Mapped(0xfeb0_0c00)];
+        assert!(arguments(&told).contains(&format!(
+            "{FILES} env=HERMITAGE_DISKS=pci:2000,mmio:feb00c00 -ip "
+        )));
         let servers = [Ipv4Addr::new(9, 9, 9, 9), Ipv4Addr::new(10, 0, 0, 3)];
         told.name_servers = &servers;
         assert!(arguments(&told).contains(" env=HERMIT_DNS1=9.9.9.9 env=HERMIT_DNS2=10.0.0.3 "));

@@ -51,7 +51,9 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
         .filter(|address| acpi::is_root(*address))
         .or_else(acpi::find_root);
     let devices = Devices::find(slots, rsdp)?;
-    let (device, disk, partitions) = find_disk(&devices)?;
+    let mut disks = devices.disks();
+    let (device, disk, partitions) = find_disk(&disks)?;
+    disks.retain(|other| *other != device);
     timeline.done("disk");
 
     let command = match given {
@@ -95,6 +97,7 @@ fn boot(magic: u32, info: u32, mut timeline: Timeline) -> Result<handoff::Entry,
             start: partitions.root.start,
             size: partitions.root.size,
         },
+        other_disks: &disks,
         tsc_khz,
         verbose: command.config.verbose,
         address: command.config.address,
@@ -123,13 +126,13 @@ fn given_command(line: &[u8]) -> Result<Option<Command>, Error> {
 }
 
 /// The first disk with an image on it, and where it is.
-fn find_disk(devices: &Devices) -> Result<(DeviceAddress, Disk<BlockDevice>, Partitions), Error> {
+fn find_disk(disks: &[DeviceAddress]) -> Result<(DeviceAddress, Disk<BlockDevice>, Partitions), Error> {
     let mut failure = Error::NoDisk;
-    for (address, device) in devices.disks() {
-        let error = match device.map(Disk::new) {
+    for address in disks {
+        let error = match BlockDevice::open(*address).map(Disk::new) {
             None => Error::UnusableDisk,
             Some(disk) => match gpt::find(&disk) {
-                Ok(partitions) => return Ok((address, disk, partitions)),
+                Ok(partitions) => return Ok((*address, disk, partitions)),
                 Err(error) => Error::NoImage(error),
             },
         };

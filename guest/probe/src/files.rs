@@ -111,7 +111,34 @@ pub fn of_the_image() {
             });
         }
     });
+    // Large reads go past what is read ahead for small ones, in the same file at the same time.
+    thread::scope(|scope| {
+        for thread in 0..6 {
+            scope.spawn(move || {
+                let mut file = File::open("/srv/big").unwrap();
+                for turn in 0..8 {
+                    let offset = (thread * 101 + turn * 13) << 20 | thread;
+                    for length in [5, 700_001, 100_000] {
+                        let mut bytes = vec![1; length];
+                        file.seek(SeekFrom::Start(offset)).unwrap();
+                        file.read_exact(&mut bytes).unwrap();
+                        assert!((offset..).map(byte_of_big).zip(&bytes).all(|(byte, read)| byte == *read));
+                    }
+                }
+            });
+        }
+    });
     println!("all is as it should be");
+}
+
+/// What its test wrote to the large file, at an offset.
+fn byte_of_big(offset: u64) -> u8 {
+    let (stretch, within) = (offset >> 20, offset % (1 << 20));
+    if within < 10_000 {
+        (stretch * 31 + within * 7 + within / 256) as u8 | 1
+    } else {
+        0
+    }
 }
 
 pub fn serve(path: &str) {

@@ -99,10 +99,19 @@ fn main() {
         // Commits rows to a data base on the volume that is given, as many as given or for ever; says how many there
         // were, and each that is safe.
         b"rows" => volume::rows(&argument(0), number(1)),
+        // Commits rows of 64 KiB to the data base on the volume that is given, until there is no room, or until it has as
+        // many as given: then they are removed.
+        b"exhaust-volume" => volume::exhaust(&argument(0), number(1)),
         // Writes blocks to the volume that is given, makes each safe, reads them; says what fails, and goes on.
         b"blocks" => volume::blocks(&argument(0)),
         // Measures the volume that is given; what is on it is lost.
         b"measure" => volume::measure(&argument(0)),
+        // Writes 32 MiB to the volume that is given; and tells it that they are not needed any more.
+        b"fill" => volume::fill(&argument(0)),
+        b"discard" => volume::discard(&argument(0)),
+        // The same with the file on the volume, which gets shorter.
+        b"fill-file" => volume::fill_file(&argument(0)),
+        b"shorten" => volume::shorten(&argument(0)),
         // Whether the volume that is given can be written, or why not.
         b"try-volume" => volume::attempt(&argument(0)),
         // What `std::fs` does with the files of the image that its test composes, and with those in memory.

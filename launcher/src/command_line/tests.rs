@@ -70,7 +70,10 @@ fn a_microvm_is_exactly_this() {
         machine: MachineType::Microvm,
         firmware: Firmware::Qboot,
         entropy_device: true,
-        volumes: vec![volume("/v/data.qcow2", Format::Qcow2, false)],
+        volumes: vec![
+            volume("/v/data.qcow2", Format::Qcow2, false),
+            volume("/v/more.raw", Format::Raw, true),
+        ],
         ..spec()
     };
     let expected = "qemu-system-x86_64 -no-user-config -nodefaults -no-reboot -S -display none -name kv \
@@ -85,6 +88,8 @@ fn a_microvm_is_exactly_this() {
         -device 'virtio-blk-device,drive=disk,werror=enospc,rerror=report' \
         -drive 'if=none,id=volume0,file=/v/data.qcow2,format=qcow2,discard=unmap' \
         -device 'virtio-blk-device,drive=volume0,werror=enospc,rerror=report,serial=data' \
+        -drive 'if=none,id=volume1,file=/v/more.raw,format=raw,discard=unmap,read-only=on' \
+        -device 'virtio-blk-device,drive=volume1,werror=enospc,rerror=report,serial=data' \
         -netdev 'user,id=net' -device 'virtio-net-device,netdev=net,mac=a2:13:15:00:80:02' \
         -device virtio-rng-device";
     assert_eq!(CommandLine::new(&microvm, DESCRIPTORS).to_string(), expected);

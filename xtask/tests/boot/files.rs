@@ -1,7 +1,7 @@
 //! Stories of files: those of the image are there for `std::fs`, however large, in any machine.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use launcher::{Entry, MachineType, RunRequest};
 
 use super::tcp::Listening;
-use super::{image, probe, request, seen};
+use super::{cut_off, image, probe, request, seen};
 
 const BIG: u64 = 1 << 30;
 
@@ -145,15 +145,7 @@ fn files_on_a_volume_outlive_guests_that_end_and_that_are_cut_off() {
             assert_eq!(seen.exit.code(), 0, "{seen:?}");
             continue;
         }
-        let root = tempfile::tempdir().unwrap();
-        let (console, writer) = io::pipe().unwrap();
-        let machine = launcher::plan(&request("probe data kept cut"))
-            .unwrap()
-            .start(root.path(), writer)
-            .unwrap();
-        let mut lines = BufReader::new(console).lines().map(Result::unwrap);
-        assert_eq!(lines.next().unwrap(), format!("boot {boot}"));
-        assert_eq!(lines.next().unwrap(), "safe");
-        machine.kill();
+        let said = cut_off(&request("probe data kept cut"), |line| line == "safe");
+        assert_eq!(said[0], format!("boot {boot}"), "{said:?}");
     }
 }

@@ -1,13 +1,13 @@
 //! Stories of volumes: what a guest wrote is there, whoever was killed, and what failed is said.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use launcher::{Entry, RunRequest};
+use launcher::{Entry, MachineType, RunRequest};
 
-use super::{BOTH_WAYS_IN, image, request, seen};
+use super::{BOTH_WAYS_IN, cut_off, image, request, seen};
 
 const SIZE: u64 = 64 << 20;
 
@@ -59,6 +59,21 @@ fn number(line: &str, begin: &str) -> u64 {
     number.unwrap_or_else(|| panic!("`{line}` where `{begin}` was expected"))
 }
 
+/// Cuts a guest off that commits rows, after so many commits, in the middle of whatever comes next; how many rows are safe
+/// then. All that were before have to be there.
+fn cut_off_rows(request: &RunRequest, safe: u64, commits: u64) -> u64 {
+    let said = cut_off(request, |line| {
+        line.strip_prefix("safe ").and_then(|number| number.parse().ok()) >= Some(safe + commits)
+    });
+    let found = number(&said[0], "found ");
+    assert!(found >= safe, "{found} rows, and {safe} were safe");
+    let last = said
+        .iter()
+        .rev()
+        .find_map(|line| line.strip_prefix("safe ")?.parse().ok());
+    last.unwrap_or_else(|| panic!("{said:?}"))
+}
+
 #[test]
 #[ignore = "boots virtual machines"]
 fn rows_that_were_said_to_be_safe_are_there_after_a_power_cut() {
@@ -67,28 +82,11 @@ fn rows_that_were_said_to_be_safe_are_there_after_a_power_cut() {
     let [_, volume] = fresh(folder.path());
     let mut safe = 0;
     for cut in 0..CUTS {
-        let root = tempfile::tempdir().unwrap();
-        let request = with_volumes(&[&volume], Entry::Direct, "rows other 0");
-        let (console, writer) = io::pipe().unwrap();
-        let machine = launcher::plan(&request)
-            .unwrap()
-            .start(root.path(), writer)
-            .unwrap();
-        let mut lines = BufReader::new(console).lines().map(Result::unwrap);
-        let found = number(&lines.next().unwrap(), "found ");
-        assert!(found >= safe, "{found} rows, and {safe} were safe");
-        // It is cut off after so many commits, in the middle of whatever comes next.
-        let enough = found + 3 + cut * 7;
-        safe = lines
-            .by_ref()
-            .map(|line| number(&line, "safe "))
-            .find(|safe| *safe >= enough)
-            .unwrap();
-        machine.kill();
-        drop(machine);
-        // What it said last; the power may have gone in the middle of a line.
-        let rest = lines.filter_map(|line| line.strip_prefix("safe ")?.parse().ok());
-        safe = rest.last().unwrap_or(safe).max(safe);
+        safe = cut_off_rows(
+            &with_volumes(&[&volume], Entry::Direct, "rows other 0"),
+            safe,
+            3 + cut * 7,
+        );
     }
     let seen = seen(&with_volumes(&[&volume], Entry::Direct, "rows other 1"));
     assert!(
@@ -96,6 +94,121 @@ fn rows_that_were_said_to_be_safe_are_there_after_a_power_cut() {
         "{}",
         seen.console
     );
+}
+
+/// On a microvm, with ACPI or with as little as it can be without.
+fn on_a_microvm(volumes: &[&Path], acpi: bool, command: &str) -> RunRequest {
+    let bare = ["-machine", "acpi=off,pic=off,pit=off,rtc=off"].map(str::to_owned);
+    RunRequest {
+        machine: MachineType::Microvm,
+        qemu_arguments: if acpi { vec![] } else { bare.to_vec() },
+        ..with_volumes(volumes, Entry::Direct, command)
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_microvm_has_volumes_and_folders_that_outlive_it() {
+    for acpi in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let [raw, qcow2] = fresh(folder.path());
+        let on = |command| on_a_microvm(&[&raw, &qcow2], acpi, command);
+        let mut safe = 0;
+        for commits in [5, 12] {
+            safe = cut_off_rows(&on("rows other 0"), safe, commits);
+        }
+        for boot in 0..2 {
+            let said = cut_off(&on("data raw-one cut"), |line| line == "safe");
+            assert_eq!(said[0], format!("boot {boot}"), "{said:?}");
+        }
+        let rows = seen(&on("rows other 1"));
+        assert!(
+            number(rows.console.lines().next().unwrap(), "found ") >= safe,
+            "{rows:?}"
+        );
+        let data = seen(&on("data raw-one end"));
+        assert_eq!(data.console, "boot 2\n", "{data:?}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_microvm_has_slots_for_as_many_volumes_as_there_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let volumes: Vec<_> = (0..launcher::volume::MAX_VOLUMES)
+        .map(|at| folder.path().join(format!("v{at}.raw")))
+        .collect();
+    for volume in &volumes {
+        File::create(volume).unwrap().set_len(1 << 20).unwrap();
+    }
+    let volumes: Vec<_> = volumes.iter().map(|path| path.as_path()).collect();
+    for acpi in [true, false] {
+        for at in 0..volumes.len() {
+            let request = on_a_microvm(&volumes, acpi, &format!("try-volume v{at}"));
+            // It takes a slot of its own.
+            let seen = seen(&RunRequest {
+                cpu_model: Some("max,-rdrand,-rdseed".parse().unwrap()),
+                ..request
+            });
+            assert_eq!(seen.console, "written\n", "{seen:?}");
+        }
+        let seen = seen(&on_a_microvm(&volumes, acpi, "try-volume v"));
+        assert!(seen.console.starts_with("NotFound: "), "{seen:?}");
+    }
+}
+
+/// Bytes that a file takes on the host's disk.
+fn taken(file: &Path) -> u64 {
+    std::fs::metadata(file).unwrap().blocks() * 512
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn what_is_discarded_takes_no_room_on_the_host() {
+    const FILLED: u64 = 32 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let volumes = fresh(folder.path());
+    for (label, volume) in ["raw-one", "other"].into_iter().zip(&volumes) {
+        let on = |command: &str| with_volumes(&[volume], Entry::Direct, &format!("{command} {label}"));
+        for (fill, discard) in [("fill", "discard"), ("fill-file", "shorten")] {
+            let filled = seen(&on(fill));
+            assert_eq!(filled.exit.code(), 0, "{filled:?}");
+            assert!(taken(volume) >= FILLED, "{label}: {}", taken(volume));
+            let discarded = seen(&on(discard));
+            assert_eq!(discarded.exit.code(), 0, "{discarded:?}");
+            assert!(
+                taken(volume) < 4 << 20,
+                "{label} after {discard}: {}",
+                taken(volume)
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_data_base_whose_volume_is_full_loses_nothing_and_goes_on_with_more_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("small.raw");
+    let file = File::create(&volume).unwrap();
+    file.set_len(8 << 20).unwrap();
+    let exhaust = |most: u64| {
+        let command = format!("exhaust-volume small {most}");
+        let seen = seen(&with_volumes(&[&volume], Entry::Direct, &command));
+        assert_eq!(seen.exit.code(), 0, "{seen:?}");
+        seen.console
+    };
+    let first = exhaust(1000);
+    let (count, error) = first.trim().split_once(" and no more: ").unwrap();
+    assert!(error.contains("no storage space"), "{first}");
+    let count = number(count, "found 0\n");
+    assert!(count > 20, "{first}");
+    let again = format!("found {count}\n{count} and no more: {error}\n");
+    assert_eq!(exhaust(1000), again);
+    file.set_len(SIZE).unwrap();
+    let more = count + 20;
+    assert_eq!(exhaust(more), format!("found {count}\n{more}, and empty again\n"));
+    assert!(taken(&volume) < 3 << 20, "{}", taken(&volume));
 }
 
 /// A request with a disk `bad` over a raw file, on which QEMU injects errors.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use hermit::errno::EIO;
 use hermit::fd::AccessPermission;
 use hermit::fs::{FileAttr, FileType};
-use hermitage_boot::{DeviceAddress, Files};
+use hermitage_boot::Files;
 use hermitage_erofs::format::{BLOCK, Kind};
 use hermitage_erofs::reader::{FileSystem, Inode};
 
@@ -42,20 +42,6 @@ pub(super) fn file_system() -> Result<Option<&'static FileSystem<Partition>>> {
         Some(Box::leak(Box::new(files)))
     });
     opened.map(Some).ok_or(Errno(EIO))
-}
-
-/// The function on PCI that is the image's disk, or -1. The disk is taken before that is said, so that nothing here
-/// touches PCI any more: `guest/runtime` asks, and drives all disks but this.
-#[unsafe(no_mangle)]
-extern "C" fn sys_hermitage_image_disk() -> i64 {
-    let _taken = file_system();
-    match IMAGE.lock().at {
-        Some(Files {
-            device: DeviceAddress::Pci(function),
-            ..
-        }) => function.into(),
-        _ => -1,
-    }
 }
 
 /// What `stat` tells of an inode.

@@ -53,12 +53,12 @@ impl Device {
     pub(crate) fn is(&self, wanted: DeviceType) -> bool {
         self.kind == wanted as u32
     }
+}
 
-    /// Makes it ready to be driven.
-    pub(crate) fn transport(&self) -> Option<MmioTransport<'static>> {
-        let header = NonNull::new(self.slot.address as *mut VirtIOHeader)?;
-        // SAFETY: `find` saw a device of this many bytes there, and mapped them for ever. No two transports of one
-        // device are alive at once: each is dropped before the next is asked for.
-        unsafe { MmioTransport::new(header, SIZE as usize) }.ok()
-    }
+/// Makes a device that was found at an address ready to be driven.
+pub(super) fn transport(address: u64) -> Option<MmioTransport<'static>> {
+    let header = NonNull::new(address as *mut VirtIOHeader)?;
+    // SAFETY: `find` saw a device of this many bytes there, and mapped them for ever. No two transports of one device are
+    // alive at once: each is dropped before the next is asked for.
+    unsafe { MmioTransport::new(header, SIZE as usize) }.ok()
 }

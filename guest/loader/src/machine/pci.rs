@@ -93,24 +93,16 @@ pub(crate) fn exists() -> bool {
     Ports.read_word(host_bridge, REGISTER_ID) != NOTHING
 }
 
-/// The virtio devices of one type, in the order of their addresses, buses behind bridges included, ready to be
-/// driven; where each is.
-pub(crate) fn devices(wanted: DeviceType) -> impl Iterator<Item = (DeviceAddress, Option<PciTransport>)> {
+/// The virtio devices of one type, in the order of their addresses, buses behind bridges included.
+pub(crate) fn devices(wanted: DeviceType) -> Vec<DeviceAddress> {
     let functions = functions();
-    let found: Vec<_> = functions
-        .iter()
-        .filter(|function| is_virtio(function.id, wanted))
-        .copied()
-        .collect();
-    if found.iter().any(|function| !is_placed(function.address)) {
+    let found = functions.iter().filter(|function| is_virtio(function.id, wanted));
+    if found.clone().any(|function| !is_placed(function.address)) {
         place_devices(&functions);
     }
-    found.into_iter().map(|function| {
-        (
-            DeviceAddress::Pci(number(function.address)),
-            transport(function.address),
-        )
-    })
+    found
+        .map(|function| DeviceAddress::Pci(number(function.address)))
+        .collect()
 }
 
 /// All functions there are.
@@ -239,8 +231,13 @@ fn route_interrupt(device: DeviceFunction) {
     }
 }
 
-/// Makes a device ready to be driven.
-fn transport(device: DeviceFunction) -> Option<PciTransport> {
+/// Makes a device ready to be driven. Its number is its address as the ports take it.
+pub(crate) fn transport(number: u32) -> Option<PciTransport> {
+    let device = DeviceFunction {
+        bus: (number >> 16) as u8,
+        device: (number >> 11 & 0x1f) as u8,
+        function: (number >> 8 & 7) as u8,
+    };
     let mut root = PciRoot::new(Ports);
     let (_, command) = root.get_status_command(device);
     let decode = Command::IO_SPACE | Command::MEMORY_SPACE;

@@ -69,6 +69,13 @@ const PATIENCE: u64 = 1 << 38;
 /// A virtio block device. Dropped, it is reset, and the kernel finds it as the firmware left it.
 pub(crate) struct BlockDevice(VirtIOBlk<Identity, SomeTransport<'static>>);
 
+impl BlockDevice {
+    /// Takes a disk that was found, if it can be driven.
+    pub(crate) fn open(address: DeviceAddress) -> Option<Self> {
+        VirtIOBlk::new(transport(address)?).ok().map(Self)
+    }
+}
+
 impl Sectors for BlockDevice {
     fn count(&self) -> u64 {
         self.0.capacity()
@@ -145,17 +152,16 @@ impl Devices {
         cards
     }
 
-    /// The disks, in the order of their addresses, with these; `None` for one that cannot be driven.
-    pub(crate) fn disks(&self) -> impl Iterator<Item = (DeviceAddress, Option<BlockDevice>)> {
-        let open = |transport| VirtIOBlk::new(transport).ok().map(BlockDevice);
+    /// The disks, in the order of their addresses.
+    pub(crate) fn disks(&self) -> Vec<DeviceAddress> {
         self.of_type(DeviceType::Block)
-            .map(move |(address, transport)| (address, transport.and_then(open)))
     }
 
     /// Fills `buffer` from a virtio entropy source; whether there is one that does.
     pub(crate) fn entropy(&self, buffer: &mut [u8]) -> bool {
         self.of_type(DeviceType::EntropySource)
-            .filter_map(|(_, transport)| transport)
+            .into_iter()
+            .filter_map(transport)
             .any(|transport| {
                 let Ok(mut source) = VirtIORng::<Identity, _>::new(transport) else {
                     return false;
@@ -172,27 +178,24 @@ impl Devices {
             })
     }
 
-    /// The devices of one type, ready to be driven.
-    fn of_type(
-        &self,
-        wanted: DeviceType,
-    ) -> impl Iterator<Item = (DeviceAddress, Option<SomeTransport<'static>>)> {
-        let (on_pci, mapped) = match self {
-            Self::Pci => (Some(pci::devices(wanted)), None),
-            Self::Mapped(devices) => (None, Some(devices.clone())),
-        };
-        let on_pci = on_pci
-            .into_iter()
-            .flatten()
-            .map(|(address, transport)| (address, transport.map(SomeTransport::from)));
-        let mapped = mapped
-            .into_iter()
-            .flatten()
-            .filter(move |device| device.is(wanted))
-            .map(|device| {
-                let address = DeviceAddress::Mapped(device.slot.address);
-                (address, device.transport().map(SomeTransport::from))
-            });
-        on_pci.chain(mapped)
+    /// Where the devices of one type are.
+    fn of_type(&self, wanted: DeviceType) -> Vec<DeviceAddress> {
+        match self {
+            Self::Pci => pci::devices(wanted),
+            Self::Mapped(devices) => {
+                let of_type = devices.iter().filter(|device| device.is(wanted));
+                of_type
+                    .map(|device| DeviceAddress::Mapped(device.slot.address))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Makes a device that was found ready to be driven.
+fn transport(address: DeviceAddress) -> Option<SomeTransport<'static>> {
+    match address {
+        DeviceAddress::Pci(function) => pci::transport(function).map(SomeTransport::from),
+        DeviceAddress::Mapped(registers) => mmio::transport(registers).map(SomeTransport::from),
     }
 }

@@ -77,7 +77,7 @@ impl File {
     }
 
     /// Makes it longer or shorter; what is new reads as it lies on the disk, zero on a fresh volume. Safe after the
-    /// next [`flush`](Self::flush).
+    /// next [`flush`](Self::flush). What is cut off is discarded, so that it takes no room.
     ///
     /// # Errors
     /// `StorageFull`: the volume has no room for so much. Others: the disk failed.
@@ -87,7 +87,16 @@ impl File {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.volume.write_at(&header(length), 0)?;
+        let cut_off = now.saturating_sub(length);
         *now = length;
+        if cut_off > 0 {
+            // Whoever finds the old length after a power cut finds the old bytes, too.
+            self.volume.flush()?;
+            match self.volume.discard(START + length, cut_off) {
+                Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+                _ => {}
+            }
+        }
         Ok(())
     }
 

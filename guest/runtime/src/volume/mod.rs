@@ -1,7 +1,6 @@
 //! Volumes: disks that outlive the machines they are attached to, found by their labels.
 //!
-//! In a guest a volume is a virtio disk on PCI whose serial is the label (`run --volume NAME`); on a microvm none is
-//! found. On the host it is the file
+//! In a guest a volume is a virtio disk whose serial is the label (`run --volume NAME`). On the host it is the file
 //! `NAME.raw` in the folder that `HERMITAGE_VOLUMES` names. The same program runs on both:
 //!
 //! ```no_run
@@ -15,7 +14,7 @@
 //!
 //! Start with [`Volume`]; [`File`] is a volume that holds one file, which may grow: what a data base asks for.
 
-#[cfg_attr(target_os = "hermit", path = "guest/mod.rs")]
+#[cfg_attr(target_os = "hermit", path = "guest.rs")]
 #[cfg_attr(not(target_os = "hermit"), path = "host.rs")]
 mod disk;
 mod file;

@@ -161,6 +161,27 @@ fn a_file_is_as_it_was_left() {
 }
 
 #[test]
+fn a_file_that_gets_shorter_takes_less_room() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let place = Place::with(&[0; LEN]);
+    let file = file(&place.path()).unwrap();
+    file.set_len(LEN as u64 - 4096).unwrap();
+    file.write_at(&[7; LEN - 4096], 0).unwrap();
+    file.flush().unwrap();
+    let before = fs::metadata(place.path()).unwrap().blocks();
+    file.set_len(10_000).unwrap();
+    assert!(fs::metadata(place.path()).unwrap().blocks() < before / 2);
+    let mut kept = [0; 10_000];
+    file.read_at(&mut kept, 0).unwrap();
+    assert_eq!(kept, [7; 10_000]);
+    file.set_len(LEN as u64 - 4096).unwrap();
+    file.write_at(&[8; 1000], 20_000).unwrap();
+    file.read_at(&mut kept[..1000], 20_000).unwrap();
+    assert_eq!(kept[..1000], [8; 1000]);
+}
+
+#[test]
 fn what_is_not_ours_cut_off_or_damaged_is_refused_and_left_alone() {
     let place = Place::with(&[0; LEN]);
     let whole = file(&place.path()).unwrap();

@@ -3,27 +3,25 @@
 //! `virtio-drivers` finds the device and talks to its registers. Its own driver of disks is not used: it waits for a flush
 //! while it holds the device, has room for five requests, and knows neither discard nor a size that changes.
 //!
-//! Each request has a place: three descriptors, which always point to the place's header, to data, to its status.
+//! Each request has a place: descriptors that always point to the place's header, to data, to its status.
 
-use std::io;
-use std::mem::offset_of;
-use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
+use core::mem::offset_of;
+use core::sync::atomic::{Ordering, fence};
 
-use virtio_drivers::transport::pci::PciTransport;
-use virtio_drivers::transport::{DeviceStatus, Transport};
-use virtio_drivers::{PAGE_SIZE, PhysAddr};
+use hermitage_files::disk::{Fault, PIECES, Pieces};
+use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 
-use super::memory;
+use super::memory::Pages;
 
-/// Requests in flight: as many as have room in one page with all that belongs to them. Who comes then waits.
-const PLACES: usize = 21;
+/// Requests in flight; who comes then waits. All that belongs to them has room in one page.
+pub(super) const PLACES: usize = 16;
 
 /// Descriptors of a request: header, data, status.
-const DESCRIPTORS: usize = 3;
+const DESCRIPTORS: usize = 2 + PIECES;
 
-/// Entries of the queue: a power of two with room for all descriptors; QEMU offers 256.
-const SIZE: usize = 64;
+/// Entries of the queue, a power of two; QEMU offers 256.
+const SIZE: usize = PLACES * DESCRIPTORS;
+const _: () = assert!(SIZE.is_power_of_two() && size_of::<Rings>() <= 4096);
 
 /// The only queue that is used.
 const QUEUE: u16 = 0;
@@ -112,10 +110,9 @@ struct Rings {
 
 /// A disk and its queue.
 pub(super) struct Queue {
-    transport: PciTransport,
-    rings: NonNull<Rings>,
-    /// Where they lie for the device.
-    address: PhysAddr,
+    transport: SomeTransport<'static>,
+    /// The memory of [`Rings`].
+    memory: Pages,
     /// Requests made and requests seen to be done, both counted around 65536.
     made: u16,
     seen: u16,
@@ -125,13 +122,9 @@ pub(super) struct Queue {
     features: u64,
 }
 
-// SAFETY: the rings are the queue's own for ever.
-unsafe impl Send for Queue {}
-
 impl Queue {
     /// Takes a disk over.
-    pub(super) fn new(mut transport: PciTransport) -> io::Result<Self> {
-        let fault = |what: &str| io::Error::other(what.to_owned());
+    pub(super) fn new(mut transport: SomeTransport<'static>) -> Result<Self, Fault> {
         transport.set_status(DeviceStatus::empty());
         let known = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
         transport.set_status(known);
@@ -139,16 +132,16 @@ impl Queue {
         transport.write_driver_features(features);
         transport.set_status(known | DeviceStatus::FEATURES_OK);
         if features & VERSION_1 == 0 || !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
-            return Err(fault("it is of an old kind"));
+            return Err(Fault::Old);
         }
         if (transport.max_queue_size(QUEUE) as usize) < SIZE {
-            return Err(fault("its queue is too short"));
+            return Err(Fault::ShortQueue);
         }
-        let pages = size_of::<Rings>().div_ceil(PAGE_SIZE);
-        let (address, memory) = memory::allocate(pages).ok_or(io::ErrorKind::OutOfMemory)?;
-        let rings = memory.cast::<Rings>();
+        let memory = Pages::new(size_of::<Rings>()).ok_or(Fault::NoMemory)?;
+        let address = memory.address();
+        let rings = memory.start().cast::<Rings>().as_ptr();
         // SAFETY: the memory is zeroed, aligned to a page, as long as the rings, and nobody else's.
-        unsafe { (&raw mut (*rings.as_ptr()).available.flags).write_volatile(NO_INTERRUPT) };
+        unsafe { (&raw mut (*rings).available.flags).write_volatile(NO_INTERRUPT) };
         transport.queue_set(
             QUEUE,
             SIZE as u32,
@@ -159,8 +152,7 @@ impl Queue {
         transport.finish_init();
         Ok(Self {
             transport,
-            rings,
-            address,
+            memory,
             made: 0,
             seen: 0,
             taken: 0,
@@ -169,13 +161,17 @@ impl Queue {
         })
     }
 
+    fn rings(&self) -> *mut Rings {
+        self.memory.start().cast().as_ptr()
+    }
+
     /// Size in sectors, as it is now.
-    pub(super) fn capacity(&self) -> io::Result<u64> {
+    pub(super) fn capacity(&self) -> Result<u64, Fault> {
         let read = |at| self.transport.read_config_space::<u32>(at).map(u64::from);
         let capacity = self
             .transport
             .read_consistent(|| Ok(read(CAPACITY)? | read(CAPACITY + 4)? << 32));
-        capacity.map_err(|error| io::Error::other(error.to_string()))
+        capacity.map_err(|_| Fault::Failed)
     }
 
     pub(super) fn is_read_only(&self) -> bool {
@@ -201,51 +197,46 @@ impl Queue {
     /// Hands a request to the device; its place, or `None` if there is none free.
     ///
     /// # Safety
-    /// The data, if there is some, is memory that is there, and nobody else's, until [`take`](Self::take) has told that the
-    /// request is done.
-    pub(super) unsafe fn submit(
-        &mut self,
-        kind: Kind,
-        sector: u64,
-        data: Option<(PhysAddr, u32)>,
-    ) -> Option<usize> {
+    /// The data is memory that is there, and nobody else's, until [`take`](Self::take) has told that the request is done.
+    pub(super) unsafe fn submit(&mut self, kind: Kind, sector: u64, data: &Pieces) -> Option<usize> {
         let place = self.taken.trailing_ones() as usize;
         if place == PLACES {
             return None;
         }
         self.taken |= 1 << place;
-        let rings = self.rings.as_ptr();
-        let first = (place * DESCRIPTORS) as u16;
-        let own = self.address + offset_of!(Rings, places) as u64 + (place * size_of::<Place>()) as u64;
+        let rings = self.rings();
+        let header = Place {
+            kind: kind as u32,
+            reserved: 0,
+            sector,
+            status: u8::MAX,
+        };
+        let own = self.memory.address() + (offset_of!(Rings, places) + place * size_of::<Place>()) as u64;
+        let status = own + offset_of!(Place, status) as u64;
         let filled = if kind.fills() { WRITE } else { 0 };
-        // SAFETY: the place and its descriptors are this request's alone since it was free; the indexes are below the
-        // arrays' lengths.
+        let first = place * DESCRIPTORS;
+        let mut at = first;
+        let mut describe = |address, length: usize, flags| {
+            let descriptor = Descriptor {
+                address,
+                length: length as u32,
+                flags,
+                next: at as u16 + 1,
+            };
+            // SAFETY: at most `DESCRIPTORS` are described, which are this request's alone since its place was free.
+            unsafe { (&raw mut (*rings).descriptors[at]).write_volatile(descriptor) };
+            at += 1;
+        };
+        describe(own, offset_of!(Place, status), NEXT);
+        for piece in data.as_slice() {
+            describe(piece.address, piece.length, NEXT | filled);
+        }
+        describe(status, 1, WRITE);
+        // SAFETY: the place is this request's alone since it was free; the indexes are below the arrays' lengths.
         unsafe {
-            let header = Place {
-                kind: kind as u32,
-                reserved: 0,
-                sector,
-                status: u8::MAX,
-            };
             (&raw mut (*rings).places[place]).write_volatile(header);
-            let describe = |at: u16, address, length, flags, next| {
-                let descriptor = Descriptor {
-                    address,
-                    length,
-                    flags,
-                    next,
-                };
-                (&raw mut (*rings).descriptors[at as usize]).write_volatile(descriptor);
-            };
-            let status = first + 2;
-            let after = if data.is_some() { first + 1 } else { status };
-            describe(first, own, offset_of!(Place, status) as u32, NEXT, after);
-            if let Some((address, length)) = data {
-                describe(first + 1, address, length, NEXT | filled, status);
-            }
-            describe(status, own + offset_of!(Place, status) as u64, 1, WRITE, 0);
             let entry = &raw mut (*rings).available.ring[self.made as usize % SIZE];
-            entry.write_volatile(first);
+            entry.write_volatile(first as u16);
             self.made = self.made.wrapping_add(1);
             // The request before its number, the number before the look whether the device wants to be told.
             fence(Ordering::SeqCst);
@@ -259,7 +250,7 @@ impl Queue {
     }
 
     /// Whether the request of a place is done, and how it ended. It gives up the place then.
-    pub(super) fn take(&mut self, place: usize) -> Option<io::Result<()>> {
+    pub(super) fn take(&mut self, place: usize) -> Option<Result<(), Fault>> {
         self.look();
         let bit = 1 << place;
         if self.done & bit == 0 {
@@ -268,17 +259,17 @@ impl Queue {
         self.done &= !bit;
         self.taken &= !bit;
         // SAFETY: the place is below the array's length, and the device is done with it.
-        let status = unsafe { (&raw const (*self.rings.as_ptr()).places[place].status).read_volatile() };
+        let status = unsafe { (&raw const (*self.rings()).places[place].status).read_volatile() };
         Some(match status {
             0 => Ok(()),
-            2 => Err(io::ErrorKind::Unsupported.into()),
-            _ => Err(io::Error::other("the disk failed")),
+            2 => Err(Fault::Unsupported),
+            _ => Err(Fault::Failed),
         })
     }
 
     /// Notes what the device has done.
     fn look(&mut self) {
-        let rings = self.rings.as_ptr();
+        let rings = self.rings();
         loop {
             // SAFETY: the rings are ours; the device changes its index alone while we read.
             let index = unsafe { (&raw const (*rings).used.index).read_volatile() };
