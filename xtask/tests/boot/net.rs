@@ -4,11 +4,13 @@
 #[expect(dead_code, reason = "the launcher's tests use all of it")]
 pub(super) mod namespace;
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use launcher::usage::Usage;
 use launcher::{Entry, Machine, RunRequest};
@@ -191,4 +193,38 @@ fn a_guest_on_the_user_network_says_what_it_has_received() {
     let (received, sent) = (count("received_bytes"), count("sent_bytes"));
     assert!((LENGTH..MOST).contains(&received), "{rows}");
     assert!((LENGTH..MOST).contains(&sent), "{rows}");
+}
+
+/// Patch 0096. More than the guest can take one by one: they come while it is occupied with the first.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_burst_of_datagrams_is_answered() {
+    const BURST: u8 = 100;
+    let user = User::new();
+    user.start("guest", &["-f", "0:9000/udp"], "probe echo-both");
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket
+        .connect((Ipv4Addr::LOCALHOST, user.ports("guest")[0]))
+        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let answer = || {
+        let mut buffer = [0; 2];
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(buffer[..length].to_vec())
+    };
+    // Until the guest listens, datagrams are lost.
+    until("answer", || {
+        socket.send(b"up").ok()?;
+        answer()
+    });
+    while answer().is_some() {}
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    for number in 0..BURST {
+        socket.send(&[number]).unwrap();
+    }
+    let mut missing = (0..BURST).collect::<BTreeSet<_>>();
+    while !missing.is_empty() {
+        let received = answer().unwrap_or_else(|| panic!("not answered: {missing:?}"));
+        missing.remove(&received[0]);
+    }
 }
