@@ -145,10 +145,11 @@ pub fn call(address: &str, word: &str) {
 }
 
 pub fn open_sockets() {
+    const ANY: u16 = 7000;
     // On the core that the network card does not interrupt: the first thread that is started.
     thread::spawn(|| {
         loop {
-            drop(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+            drop(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, ANY)).unwrap());
         }
     });
     let mut stream = accept();

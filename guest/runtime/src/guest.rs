@@ -1,4 +1,4 @@
-//! In a guest the glue (`guest/libhermit/src/stop.rs`) hears the launcher.
+//! In a guest the glue (`guest/libhermit/src/control.rs`) hears the launcher.
 
 use std::io;
 

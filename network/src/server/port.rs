@@ -119,7 +119,10 @@ impl Port {
                 Err(errno) => return Err(errno.into()),
             },
             Card::Shared(card) => match card.take(buffer) {
-                Taken::Frame { length, unsummed: true } => (HEADER..length, Sums::Nobody),
+                Taken::Frame {
+                    length,
+                    unsummed: true,
+                } => (HEADER..length, Sums::Nobody),
                 Taken::Frame { length, .. } => (HEADER..length, Sums::Sender),
                 // An empty frame: it is refused with all others that are none.
                 Taken::Refused => (0..0, Sums::Sender),
