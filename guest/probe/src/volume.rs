@@ -55,6 +55,11 @@ fn any_memory(volume: &Volume) {
     volume.write_at(&bytes[7..], start).unwrap();
     volume.read_at(&mut read[3..], start).unwrap();
     assert!(read[3..] == bytes[7..]);
+    // None of many requests is forgotten, however close they follow each other.
+    for _ in 0..600 {
+        volume.read_at(&mut read[3..][..LONG], start).unwrap();
+    }
+    assert!(read[3..] == bytes[7..]);
     let mut on_stack = [0; 9 * SECTOR + 1];
     volume.read_at(&mut on_stack[1..], start).unwrap();
     assert!(on_stack[1..] == bytes[7..][..9 * SECTOR]);

@@ -45,6 +45,11 @@ const NO_INTERRUPT: u16 = 1;
 /// What the device says in its ring (2.7.8): it looks by itself whether there is something to do.
 const NO_NOTIFY: u16 = 1;
 
+/// Looks after which a device that said that it looks by itself is told nevertheless. It may have stopped to look without
+/// having seen the last request: QEMU 7.2 leaves a guest's barriers out where it emulates a single CPU, and one of some
+/// thousand requests stayed where it was. Far more looks than a request takes, as to tell is slow; less than a millisecond.
+const PATIENCE: u32 = 1000;
+
 /// What is asked of a disk (5.2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -116,6 +121,8 @@ pub(super) struct Queue {
     /// Requests made and requests seen to be done, both counted around 65536.
     made: u16,
     seen: u16,
+    /// Looks until the device is told of what was made last, if it is not done before; 0 if it was told.
+    untold: u32,
     /// One bit for each place: taken; done, and not told yet.
     taken: u32,
     done: u32,
@@ -155,6 +162,7 @@ impl Queue {
             memory,
             made: 0,
             seen: 0,
+            untold: 0,
             taken: 0,
             done: 0,
             features,
@@ -244,6 +252,9 @@ impl Queue {
             fence(Ordering::SeqCst);
             if (&raw const (*rings).used.flags).read_volatile() & NO_NOTIFY == 0 {
                 self.transport.notify(QUEUE);
+                self.untold = 0;
+            } else {
+                self.untold = PATIENCE;
             }
         }
         Some(place)
@@ -274,7 +285,7 @@ impl Queue {
             // SAFETY: the rings are ours; the device changes its index alone while we read.
             let index = unsafe { (&raw const (*rings).used.index).read_volatile() };
             if index == self.seen {
-                return;
+                break;
             }
             // The number before what it counts.
             fence(Ordering::Acquire);
@@ -284,6 +295,12 @@ impl Queue {
             let place = id as usize / DESCRIPTORS;
             if place < PLACES {
                 self.done |= 1 << place & self.taken;
+            }
+        }
+        if self.untold > 0 && self.seen != self.made {
+            self.untold -= 1;
+            if self.untold == 0 {
+                self.transport.notify(QUEUE);
             }
         }
     }
