@@ -14,6 +14,7 @@ fn image(folder: &Path, name: &str, identity: u8) -> PathBuf {
 fn image_with(folder: &Path, name: &str, identity: u8, config: &BootConfig) -> PathBuf {
     use hermitage_disk::{BlockDevice as _, layout, qcow2::Qcow2, table};
     let path = folder.join(name);
+    let _older = fs::remove_file(&path);
     let disk = Qcow2::create(&path, 2 << 20).unwrap();
     table::write(&disk, &[0; table::BOOT_CODE], [identity; 16]).unwrap();
     let start = layout::BOOT_CONFIG.first * layout::SECTOR;
