@@ -63,7 +63,7 @@ pub enum LibhermitError {
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// cargo says that it made no archive.
-    #[error("building `guest/libhermit` made no archive")]
+    #[error("building the kernel made no archive")]
     NoArchive,
 }
 
@@ -90,6 +90,8 @@ pub struct Libhermit {
     pub wraps: Vec<String>,
     /// The source of `std`, patched so that it calls what is in the archive.
     pub library: PathBuf,
+    /// Where what is linked with it is built, below `target/guest`: `std` is another one.
+    below: &'static str,
 }
 
 impl Libhermit {
@@ -100,31 +102,111 @@ impl Libhermit {
     pub fn build(session: &Session<'_>, toolchain: &GuestToolchain) -> Result<Self, LibhermitError> {
         let kernel = kernel::prepare(session, toolchain)?;
         let library = library::prepare(session, toolchain).map_err(LibhermitError::Library)?;
+        let wraps = wraps(&session.workspace.join("guest/libhermit/wraps.txt"))?;
+        let recipe = Recipe {
+            name: "libhermit",
+            package: "guest/libhermit",
+            inputs: &INPUTS,
+            kernel: &kernel.digest,
+            folder: session.guest_target().join("libhermit"),
+        };
+        Ok(Self {
+            archive: recipe.follow(session, toolchain)?,
+            wraps,
+            library,
+            below: "",
+        })
+    }
+
+    /// Provides the kernel as it was released, for the toolchain's own `std`: without our patches to either, and without
+    /// our glue. What is linked with it boots by our loader, and is there to be measured beside ours.
+    ///
+    /// # Errors
+    /// The release cannot be fetched, it does not compile, or the cache cannot be written.
+    pub fn stock(session: &Session<'_>, toolchain: &GuestToolchain) -> Result<Self, LibhermitError> {
+        let below = "stock";
+        let recipe = Recipe {
+            name: "stock",
+            package: "guest/kernel",
+            // The lock file holds the release's checksum.
+            inputs: &[
+                "guest/kernel/Cargo.toml",
+                "guest/kernel/Cargo.lock",
+                "guest/kernel/src",
+            ],
+            kernel: "",
+            folder: session.guest_target().join(below).join("libhermit"),
+        };
+        Ok(Self {
+            archive: recipe.follow(session, toolchain)?,
+            wraps: Vec::new(),
+            library: toolchain.library_source(),
+            below,
+        })
+    }
+
+    /// The folder for the services that are linked with it, and all that is built for them.
+    pub(crate) fn folder(&self, session: &Session<'_>) -> PathBuf {
+        session.guest_target().join(self.below)
+    }
+}
+
+/// How an archive is made.
+struct Recipe<'a> {
+    /// Of its place in the cache.
+    name: &'a str,
+    /// What is compiled: a package that makes `libhermit.a`, its folder in the workspace.
+    package: &'a str,
+    /// What decides how that comes out, besides the compiler and the kernel.
+    inputs: &'a [&'a str],
+    /// The digest of the kernel's source, where that is not among the inputs.
+    kernel: &'a str,
+    /// Where it is built.
+    folder: PathBuf,
+}
+
+impl Recipe<'_> {
+    /// Gives the archive, out of the cache if it is there.
+    fn follow(&self, session: &Session<'_>, toolchain: &GuestToolchain) -> Result<PathBuf, LibhermitError> {
         session.stage(Stage::Libhermit, "", || {
-            let package = session.workspace.join("guest/libhermit");
-            let wraps = wraps(&package.join("wraps.txt"))?;
             let mut inputs = Inputs::new(RECIPE);
             inputs
                 .bytes("compiler", toolchain.verbose_version().as_bytes())
                 .bytes("flags", RUSTFLAGS.join(" ").as_bytes())
-                .bytes("kernel", kernel.digest.as_bytes());
-            for input in INPUTS {
+                .bytes("kernel", self.kernel.as_bytes());
+            for input in self.inputs {
                 inputs.path(&session.workspace.join(input))?;
             }
             let cache = Cache::new(&session.environment)?;
             let make = |staged: &Path| {
-                let built = compile(session, toolchain, &package)?;
+                let built = self.compile(session, toolchain)?;
                 rename_symbols(session, toolchain, &built, staged)
             };
-            let (archive, outcome) =
-                cache.result("libhermit", &inputs.finish(), ".a", session.observer, make)?;
-            let libhermit = Self {
-                archive,
-                wraps,
-                library,
-            };
-            Ok::<_, LibhermitError>((libhermit, outcome))
+            cache.result(self.name, &inputs.finish(), ".a", session.observer, make)
         })
+    }
+
+    fn compile(&self, session: &Session<'_>, toolchain: &GuestToolchain) -> Result<PathBuf, LibhermitError> {
+        let cargo = GuestCargo::new(session, toolchain)?;
+        let mut rustflags = RUSTFLAGS.map(str::to_owned).to_vec();
+        rustflags.extend(remapped_paths(session, toolchain));
+        let package = session.workspace.join(self.package);
+        let manifest = sources::lay_out(
+            &self.folder.join("source"),
+            &package,
+            std::slice::from_ref(&package),
+        )?;
+        let build = cargo
+            .build(TARGET, &self.folder, &rustflags)
+            .arg("-Zbuild-std=core,alloc")
+            .arg("--manifest-path")
+            .arg(manifest);
+        let artifacts = cargo.run(&build, Stage::Libhermit, self.name)?;
+        artifacts
+            .into_iter()
+            .flat_map(|artifact| artifact.filenames)
+            .find(|file| file.file_name().is_some_and(|name| name == "libhermit.a"))
+            .ok_or(LibhermitError::NoArchive)
     }
 }
 
@@ -138,29 +220,6 @@ fn wraps(list: &Path) -> Result<Vec<String>, CacheError> {
         .filter(|symbol| !symbol.is_empty())
         .map(str::to_owned)
         .collect())
-}
-
-fn compile(
-    session: &Session<'_>,
-    toolchain: &GuestToolchain,
-    package: &Path,
-) -> Result<PathBuf, LibhermitError> {
-    let cargo = GuestCargo::new(session, toolchain)?;
-    let mut rustflags = RUSTFLAGS.map(str::to_owned).to_vec();
-    rustflags.extend(remapped_paths(session, toolchain));
-    let folder = session.guest_target().join("libhermit");
-    let manifest = sources::lay_out(&folder.join("source"), package, &[package.to_owned()])?;
-    let build = cargo
-        .build(TARGET, &folder, &rustflags)
-        .arg("-Zbuild-std=core,alloc")
-        .arg("--manifest-path")
-        .arg(manifest);
-    let artifacts = cargo.run(&build, Stage::Libhermit, "libhermit")?;
-    artifacts
-        .into_iter()
-        .flat_map(|artifact| artifact.filenames)
-        .find(|file| file.file_name().is_some_and(|name| name == "libhermit.a"))
-        .ok_or(LibhermitError::NoArchive)
 }
 
 fn rename_symbols(

@@ -124,7 +124,7 @@ pub fn build_services(
             libhermit.library.display()
         ));
         let mut build = cargo
-            .build(TARGET, &session.guest_target().join("build"), &rustflags)
+            .build(TARGET, &libhermit.folder(session).join("build"), &rustflags)
             .directory(&session.workspace)
             .env(library::VARIABLE, &libhermit.library)
             .args([
@@ -153,7 +153,7 @@ pub fn build_services(
         let artifacts = cargo.run(&build, Stage::Services, &subject)?;
         let stripped = services
             .iter()
-            .map(|service| strip_and_seal(session, toolchain, &artifacts, &service.bin))
+            .map(|service| strip_and_seal(session, toolchain, libhermit, &artifacts, &service.bin))
             .collect::<Result<Vec<_>, _>>()?;
         let outcome = if stripped.iter().all(|(_, outcome)| *outcome == Outcome::Cached) {
             Outcome::Cached
@@ -202,7 +202,7 @@ fn package_names(
 /// cargo starts the compiler.
 fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, ServiceError> {
     let name = libhermit.archive.file_name().unwrap_or_default();
-    let folder = session.guest_target().join("link");
+    let folder = libhermit.folder(session).join("link");
     fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
     let link = folder.join(name);
     let _lock = Lock::take(&folder, "the folder of libraries", session.observer)?;
@@ -240,6 +240,7 @@ fn remove_dangling(folder: &Path) -> Result<(), CacheError> {
 fn strip_and_seal(
     session: &Session<'_>,
     toolchain: &GuestToolchain,
+    libhermit: &Libhermit,
     artifacts: &[Artifact],
     name: &str,
 ) -> Result<(ServiceBinary, Outcome), ServiceError> {
@@ -251,7 +252,7 @@ fn strip_and_seal(
         .ok_or_else(|| ServiceError::NotMade(name.to_owned()))?;
     let digest = Inputs::new("stripped and sealed 1").path(&symbols)?.finish();
 
-    let entry = session.guest_target().join("services").join(name);
+    let entry = libhermit.folder(session).join("services").join(name);
     let (path, stamp) = (entry.join(name), entry.join("made-from"));
     let _lock = Lock::take(&entry, name, session.observer)?;
     let outcome = if fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == digest) {

@@ -321,6 +321,7 @@ impl Runner<'_> {
                     if !board.wait_for(&service.depends_on) {
                         return;
                     }
+                    let _guard = board.unless_done();
                     let started = self.start(instances, step, planned);
                     let ready = started.and_then(|()| {
                         let Some(ready) = &service.ready else {

@@ -8,10 +8,12 @@
 //! | 125 | the launcher could not start or watch the guest |
 //! | 126 | the image could not be started |
 //! | 127 | the image has no such role |
-//! | 130, 143 | `run` was stopped by Ctrl-C, by SIGTERM |
+//! | 129, 130, 143 | `run` was stopped by a hang-up, or since nobody reads it any more; by Ctrl-C; by SIGTERM |
 //!
 //! A guest that was ended by a panic, an abort and the like has the codes of `hermitage_boot::Reason::code`.
 
+use std::error::Error;
+use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -184,6 +186,11 @@ impl Failure {
     }
 }
 
+/// What led to an error, from its cause to the first of all.
+pub(crate) fn causes(error: &dyn Error) -> impl Iterator<Item = &dyn Error> {
+    iter::successors(error.source(), |cause| (**cause).source())
+}
+
 /// `the instance `a` uses it`
 fn using(instances: &[String]) -> String {
     match instances.len() {
@@ -245,6 +252,8 @@ fn launcher_code(error: &launcher::Error) -> u8 {
         | Error::NoCpuModel(_) => 2,
         Error::Network(error) if error.is_usage() => 2,
         Error::NoInstance { .. } | Error::NotRunning { .. } => 1,
+        // Such as an instance's disk where the host's is full; the image is in order.
+        Error::Disk(hermitage_disk::Error::Create { .. }) => 125,
         Error::NoImage(_) | Error::ImageGone { .. } | Error::ImageChanged { .. } | Error::Disk(_) => 126,
         Error::PortInUse { .. }
         | Error::Port { .. }
@@ -263,5 +272,19 @@ fn launcher_code(error: &launcher::Error) -> u8 {
         | Error::Process { .. }
         | Error::EndedBefore { .. }
         | Error::NotReached { .. } => 125,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instances_disk_that_cannot_be_made_is_no_fault_of_the_image() {
+        let full = hermitage_disk::Error::Create {
+            path: PathBuf::from("instances/kv/disk.qcow2"),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        assert_eq!(launcher_code(&launcher::Error::Disk(full)), 125);
     }
 }

@@ -1,10 +1,12 @@
 //! The one place that prints. stdout is data; stderr is everything else.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::tcgetwinsize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, causes};
 use crate::table::Table;
 
 /// How much is said.
@@ -37,20 +39,20 @@ impl Printer {
     /// A line about progress or a decision, on stderr, unless quiet.
     pub(crate) fn note(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
-            eprintln!("{text}");
+            say(text);
         }
     }
 
     /// A line for who asked for more, on stderr.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbosity >= Verbosity::Verbose {
-            eprintln!("{text}");
+            say(text);
         }
     }
 
     /// A line that is always printed, on stderr: how something ended that was expected to end otherwise.
     pub(crate) fn warn(&self, text: &str) {
-        eprintln!("{text}");
+        say(text);
     }
 
     /// Data, on stdout. A reader that has seen enough may close it.
@@ -103,14 +105,39 @@ impl Printer {
             return;
         }
         let mut text = format!("error: {failure}");
-        let mut source = std::error::Error::source(failure);
-        while let Some(cause) = source {
+        for cause in causes(failure) {
             text.push_str(&format!("\n  caused by: {cause}"));
-            source = cause.source();
         }
         if let Some(hint) = failure.hint() {
             text.push_str(&format!("\n  hint: {hint}"));
         }
-        eprintln!("{text}");
+        say(&text);
     }
+}
+
+/// A line on stderr. Its reader, too, may have seen enough; `eprintln!` would panic then, in the middle of the work.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Calls `then` when the reader of stdout has gone: a pipe's, or a terminal. Who waits for what is to be printed would
+/// learn of it when there is something, and that may be never.
+pub(crate) fn when_unread(then: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        let stdout = io::stdout();
+        loop {
+            // These come unasked, and nothing else is of interest.
+            let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+            match poll(&mut fds, None) {
+                Ok(_) if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => return then(),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+/// Ends this process when nobody reads stdout any more, as if all had been read: for commands that change nothing.
+pub(crate) fn end_when_unread() {
+    when_unread(|| std::process::exit(0));
 }

@@ -14,6 +14,8 @@ pub(crate) enum Align {
 pub(crate) struct Table<const N: usize> {
     columns: [(&'static str, Align); N],
     rows: Vec<[String; N]>,
+    /// Columns that are not shown.
+    hidden: [bool; N],
 }
 
 impl<const N: usize> Table<N> {
@@ -21,6 +23,7 @@ impl<const N: usize> Table<N> {
         Self {
             columns,
             rows: Vec::new(),
+            hidden: [false; N],
         }
     }
 
@@ -29,16 +32,25 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// Cells that say nothing.
+const NOTHING: [&str; 3] = ["", "-", "0"];
+
 /// Least characters of a column that is made narrower, so that one can still guess what is in it.
 const NARROWEST: usize = 5;
 
 impl<const N: usize> Table<N> {
-    /// The table for a terminal that is so wide: the widest columns are cut where it would not fit. The first one, by
-    /// whose cells a user names things, stays whole.
+    /// The table for a terminal that is so wide. Where it would not fit, columns in which nothing is said go first; then
+    /// the widest are cut. The first one, by whose cells a user names things, stays whole.
     pub(crate) fn within(mut self, width: usize) -> Self {
+        for column in (1..N).rev() {
+            if self.width() <= width {
+                return self;
+            }
+            let mut cells = self.rows.iter().map(|cells| cells[column].as_str());
+            self.hidden[column] = cells.all(|cell| NOTHING.contains(&cell));
+        }
         let mut widths = self.widths();
-        // Two spaces between columns.
-        while widths.iter().sum::<usize>() + 2 * (N - 1) > width {
+        for _ in width..self.width() {
             let cuttable = widths.iter_mut().skip(1).filter(|width| **width > NARROWEST);
             match cuttable.max_by_key(|width| **width) {
                 Some(widest) => *widest -= 1,
@@ -55,8 +67,18 @@ impl<const N: usize> Table<N> {
         self
     }
 
+    /// How wide the lines are.
+    fn width(&self) -> usize {
+        let shown = self.hidden.iter().filter(|hidden| !**hidden).count();
+        // Two spaces between columns.
+        self.widths().iter().sum::<usize>() + 2 * shown.saturating_sub(1)
+    }
+
     fn widths(&self) -> [usize; N] {
         std::array::from_fn(|column| {
+            if self.hidden[column] {
+                return 0;
+            }
             let cells = self.rows.iter().map(|cells| cells[column].as_str());
             let cells = cells.chain([self.columns[column].0]);
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -72,7 +94,11 @@ impl<const N: usize> fmt::Display for Table<N> {
         let widths = self.widths();
         for cells in lines() {
             let mut line = String::new();
-            for (column, cell) in cells.iter().enumerate() {
+            for (column, cell) in cells
+                .iter()
+                .enumerate()
+                .filter(|(column, _)| !self.hidden[*column])
+            {
                 let width = widths[column];
                 line += &match self.columns[column].1 {
                     Align::Left => format!("{cell:width$}  "),
@@ -127,5 +153,26 @@ mod tests {
         assert!(narrow.contains("images/of/…  10.0.2.15"), "{narrow}");
         // What cannot fit is still there.
         assert!(table.within(10).to_string().contains(&long));
+    }
+    #[test]
+    fn columns_that_say_nothing_go_before_others_are_cut() {
+        let mut table = Table::new([
+            ("NAME", Align::Left),
+            ("PORTS", Align::Left),
+            ("EXIT", Align::Left),
+            ("RESTARTS", Align::Right),
+        ]);
+        table.row(["kv", "8080:9000", "", "0"].map(str::to_owned));
+        assert!(table.to_string().contains("RESTARTS"));
+        assert_eq!(
+            table.clone().within(25).to_string(),
+            "NAME  PORTS      EXIT\nkv    8080:9000\n"
+        );
+        assert_eq!(
+            table.clone().within(20).to_string(),
+            "NAME  PORTS\nkv    8080:9000\n"
+        );
+        table.row(["db", "", "0", "2"].map(str::to_owned));
+        assert!(table.within(25).to_string().contains("RESTARTS"));
     }
 }

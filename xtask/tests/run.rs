@@ -164,7 +164,7 @@ fn a_reader_that_goes_away_ends_it() {
     let mut running = start(&user, &[]);
     running.wait_for_line("ready\n");
     drop(running.0.stdout.take());
-    assert_eq!(running.ended().code(), Some(143));
+    assert_eq!(running.ended().code(), Some(129));
     assert!(nothing_is_left(&user));
 }
 

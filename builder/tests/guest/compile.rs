@@ -29,7 +29,11 @@ fn machine() -> Machine {
         machine.file(&format!("services/{name}/Cargo.toml"), "");
     }
     machine.file("Cargo.toml", "[workspace]\n");
-    machine.file("guest/kernel/Cargo.toml", "");
+    machine.file(
+        "guest/kernel/Cargo.toml",
+        "[workspace]\n[package]\nname = \"pin\"\n",
+    );
+    machine.file("guest/kernel/src/lib.rs", "");
     machine.file("guest/kernel/Cargo.lock", "");
     machine.file(
         "guest/kernel/patches/0001-fix.patch",
@@ -130,6 +134,41 @@ fn one_call_of_cargo_compiles_all_services() {
     assert!(
         services.contains(" --package kv --bin kv --package web --bin web --features web/fast"),
         "{services}"
+    );
+}
+
+#[test]
+fn the_stock_kernel_has_nothing_of_ours_and_its_services_are_built_apart() {
+    let machine = machine();
+    build(&machine, &[spec("kv")]).unwrap();
+    let ours = libhermit(&machine).unwrap();
+    let built = machine.with_session(|session| {
+        let toolchain = GuestToolchain::provide(session).unwrap();
+        let stock = Libhermit::stock(session, &toolchain).unwrap();
+        assert_ne!(stock.archive, ours.archive);
+        assert_eq!(stock.wraps, [""; 0]);
+        assert_eq!(stock.library, toolchain.library_source());
+        build_services(session, &toolchain, &stock, &[spec("kv")]).unwrap()
+    });
+    assert!(
+        built[0].path.ends_with("target/guest/stock/services/kv/kv"),
+        "{built:?}"
+    );
+    let builds = builds(&machine);
+    let [_, _, kernel, services] = builds.as_slice() else {
+        panic!("{builds:?}");
+    };
+    assert!(
+        kernel.contains("target/guest/stock/libhermit/source/Cargo.toml"),
+        "{kernel}"
+    );
+    assert!(
+        services.contains("target/guest/stock/build") && !services.contains("--wrap"),
+        "{services}"
+    );
+    assert_eq!(
+        fs::read_to_string(machine.path("registry/hermit-kernel/src/lib.rs")).unwrap(),
+        "old\n"
     );
 }
 

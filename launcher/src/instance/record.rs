@@ -97,20 +97,26 @@ impl Instance {
     /// # Errors
     /// The image is gone, or holds something else; and those of [`crate::plan`].
     pub fn plan(&self) -> Result<Launch, Error> {
-        let name = self.name();
-        let launch = plan_below(&self.request(), Some(self.root())).map_err(|error| match error {
+        let request = self.request();
+        let changed = || Error::ImageChanged {
+            name: self.name().clone(),
+            image: request.image.clone(),
+        };
+        let is_own = |identity: &str| identity == self.record().image;
+        let launch = plan_below(&request, Some(self.root())).map_err(|error| match error {
             Error::NoImage(image) => Error::ImageGone {
-                name: name.clone(),
+                name: self.name().clone(),
                 image,
             },
-            error => error,
+            // What was asked for may not fit another image; that it is another is what the user must know.
+            error => match hermitage_disk::open_image(&request.image).and_then(|image| image.identity()) {
+                Ok(identity) if !is_own(&identity) => changed(),
+                _ => error,
+            },
         })?;
         // Its disk holds what differs from the image, which means nothing on another.
-        if launch.image_identity() != self.record().image {
-            return Err(Error::ImageChanged {
-                name: name.clone(),
-                image: launch.image().to_owned(),
-            });
+        if !is_own(launch.image_identity()) {
+            return Err(changed());
         }
         Ok(launch)
     }

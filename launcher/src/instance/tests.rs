@@ -1,14 +1,25 @@
 use super::*;
 
+use hermitage_boot::BootConfig;
+
 use crate::exit::GuestExit;
 use crate::time::Timestamp;
 
 /// An image that says nothing of what it holds but its identity.
 fn image(folder: &Path, name: &str, identity: u8) -> PathBuf {
-    use hermitage_disk::{qcow2::Qcow2, table};
+    image_with(folder, name, identity, &BootConfig::default())
+}
+
+/// The same, with a default of its own.
+fn image_with(folder: &Path, name: &str, identity: u8, config: &BootConfig) -> PathBuf {
+    use hermitage_disk::{BlockDevice as _, layout, qcow2::Qcow2, table};
     let path = folder.join(name);
+    let _older = fs::remove_file(&path);
     let disk = Qcow2::create(&path, 2 << 20).unwrap();
     table::write(&disk, &[0; table::BOOT_CODE], [identity; 16]).unwrap();
+    let start = layout::BOOT_CONFIG.first * layout::SECTOR;
+    disk.write_at(start, &config.encode().unwrap()).unwrap();
+    disk.flush().unwrap();
     path
 }
 
@@ -215,6 +226,26 @@ fn an_image_that_changed_or_went_is_refused() {
     let error = instance.plan().unwrap_err();
     assert!(matches!(error, Error::ImageChanged { .. }), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("rm kv")), "{error}");
+}
+
+#[test]
+fn that_an_image_changed_comes_before_what_it_lacks() {
+    let root = Root::new();
+    let config = BootConfig {
+        arguments: vec![b"kv".to_vec()],
+        ..BootConfig::default()
+    };
+    image_with(root.folder.path(), "image.qcow2", 7, &config);
+    let request = RunRequest {
+        command: None,
+        ..root.launch("kv").request().clone()
+    };
+    let launch = crate::plan(&request).unwrap();
+    let instance = root.instances().create(&launch, Options::default()).unwrap();
+    // It has no default command.
+    image(root.folder.path(), "image.qcow2", 8);
+    let error = instance.plan().unwrap_err();
+    assert!(matches!(error, Error::ImageChanged { .. }), "{error}");
 }
 
 #[test]

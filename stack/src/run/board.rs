@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// How many instances of each service are not ready yet, and whether one never will be.
 #[derive(Debug, Default)]
@@ -52,6 +53,20 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// Fails the board, should this thread panic before the guard is dropped: nobody waits for it for ever.
+    pub(super) fn unless_done(&self) -> impl Drop + '_ {
+        struct Guard<'a>(&'a Board);
+
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                if thread::panicking() {
+                    self.0.fail();
+                }
+            }
+        }
+        Guard(self)
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.state().failed
     }
@@ -59,5 +74,23 @@ impl Board {
     fn state(&self) -> MutexGuard<'_, State> {
         // No thread leaves it half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_service_whose_thread_panics() {
+        let board = &Board::new(["storage".to_owned()].into_iter());
+        thread::scope(|scope| {
+            let starts = scope.spawn(|| {
+                let _guard = board.unless_done();
+                panic!("on purpose");
+            });
+            assert!(!board.wait_for(&["storage".to_owned()]));
+            assert!(starts.join().is_err());
+        });
     }
 }

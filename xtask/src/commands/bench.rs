@@ -9,6 +9,7 @@ mod probe;
 mod run;
 mod smallest;
 mod statistics;
+mod stock;
 mod volume;
 
 use std::process::ExitCode;

@@ -89,6 +89,7 @@ fn checks() -> Vec<Check> {
         format("format of the loader", "guest"),
         format("format of libhermit", "guest/libhermit"),
         format("format of the tests' guest", "guest/probe"),
+        format("format of the stock kernel", "guest/kernel"),
         Check {
             name: "lints",
             command: cargo(

@@ -7,6 +7,7 @@ pub(crate) mod compose;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod download;
+pub(crate) mod front;
 pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod network;

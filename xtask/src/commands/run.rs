@@ -5,18 +5,16 @@ pub(crate) mod request;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::thread;
 use std::time::Instant;
 
 use hermitage_boot::Reason;
 use launcher::instance::{Options, RestartPolicy};
-use launcher::lifecycle::{self, Supervised};
+use launcher::lifecycle;
 use launcher::machine::STOP_PATIENCE;
 use launcher::{Error, GuestExit, Instance, InstanceName, Launch, RunRequest, log};
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
+use crate::commands::front::{Console, Front};
 use crate::commands::instance::{self, start};
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
@@ -59,7 +57,7 @@ struct Keep {
     rm: bool,
 
     /// Start it again by itself: no, on-failure, on-failure:N or always
-    #[arg(long, value_name = "POLICY", default_value_t, conflicts_with = "rm")]
+    #[arg(long, value_name = "POLICY", default_value_t)]
     restart: RestartPolicy,
 
     /// Remove an instance of that name first, if it does not run
@@ -77,6 +75,11 @@ struct Keep {
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
+    if args.keep.rm && args.keep.restart != RestartPolicy::No {
+        return Err(Failure::Usage(
+            "`--rm` removes an instance at its end, `--restart` starts it again: one of the two".to_owned(),
+        ));
+    }
     let mut request = args.request.read(printer)?;
     if args.dry_run {
         show(&launcher::plan(&request)?, args.json, printer);
@@ -91,9 +94,8 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         printer.data(&format!("{name}\n"));
         return Ok(ExitCode::SUCCESS);
     }
-    // Before the start, so that no signal finds the default action and leaves the instance behind.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Failure::Failed(format!("cannot watch for Ctrl-C: {error}")))?;
+    // Before the start, so that no signal leaves the instance behind.
+    let front = Front::take()?;
     printer.detail(&format!(
         "$ cd {} && {}",
         instance.folder().display(),
@@ -107,8 +109,12 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         supervised.spec().gdb_port,
         printer,
     );
-    let (exit, signal) = watch(supervised, signals);
-    Ok(report(&name, &exit, signal, printer))
+    let (_, signal) = front.wait(
+        || supervised.wait(),
+        || drop(supervised.stop(STOP_PATIENCE)),
+        || drop(supervised.kill()),
+    );
+    Ok(report(&name, &supervised.finish(), signal, printer))
 }
 
 /// Makes the instance. One that was given no name takes the first that is free.
@@ -138,28 +144,6 @@ fn create(args: &Args, request: &mut RunRequest) -> Result<(Launch, Instance), F
             created => return Ok((launch, created?)),
         }
     }
-}
-
-/// Waits for the end; stops the instance at the first signal, kills it at the second. Gives the first.
-fn watch(supervised: Supervised, mut signals: Signals) -> (GuestExit, Option<i32>) {
-    let handle = signals.handle();
-    let signal = thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut pending = signals.forever();
-            let first = pending.next()?;
-            thread::scope(|scope| {
-                scope.spawn(|| supervised.stop(STOP_PATIENCE));
-                if pending.next().is_some() {
-                    supervised.kill();
-                }
-            });
-            Some(first)
-        });
-        let _ = supervised.wait();
-        handle.close();
-        watcher.join().unwrap_or_default()
-    });
-    (supervised.finish(), signal)
 }
 
 fn log_size(text: &str) -> Result<u64, String> {
@@ -196,8 +180,8 @@ fn report(name: &InstanceName, exit: &GuestExit, signal: Option<i32>, printer: &
 /// The console on our stdout: byte for byte, or with times for who asked for more.
 fn console(printer: &Printer) -> Box<dyn Write + Send> {
     match printer.verbosity() {
-        Verbosity::Verbose => Box::new(Timed::new(io::stdout())),
-        _ => Box::new(io::stdout()),
+        Verbosity::Verbose => Box::new(Console::new(Timed::new(io::stdout()))),
+        _ => Box::new(Console::new(io::stdout())),
     }
 }
 

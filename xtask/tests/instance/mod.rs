@@ -1,5 +1,7 @@
 //! What a user sees of the commands on instances, with a stand-in for the guest.
 
+mod readers;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -194,6 +196,30 @@ fn the_followed_logs_of_a_stack_are_one_with_names_and_times_also_of_who_comes_l
     assert_eq!(of("a-1"), ["one", "two", "bye"]);
     assert_eq!(of("bb-1"), ["one", "two", "bye"]);
     assert_eq!(said().len(), 6, "nobody else is heard");
+}
+
+#[test]
+fn labels_are_noted_and_found_by() {
+    let user = User::with_guest(&READY);
+    user.detach(&["--name", "a", "--label", "team=shop", "--label", "tier=1"])
+        .ok();
+    user.detach(&["--name", "b", "--label", "team=ads"]).ok();
+    let listed = |filters: &[&str]| -> Vec<String> {
+        let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
+        let arguments: Vec<_> = ["ps"].into_iter().chain(filters).collect();
+        let table = user.xtask(&arguments).ok();
+        let names = table.lines().skip(1).filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(listed(&["label=team"]), ["a", "b"]);
+    assert_eq!(listed(&["label=team=shop"]), ["a"]);
+    assert_eq!(listed(&["label=team", "label=tier=1"]), ["a"]);
+    assert_eq!(listed(&["label=team=shop", "label=team=ads"]), [""; 0]);
+    assert_eq!(user.facts("a")["labels"]["team"], "shop");
+    let inspect = user.xtask(&["inspect", "a"]).ok();
+    assert!(inspect.contains("labels          team=shop, tier=1"), "{inspect}");
+    user.xtask(&["ps", "--filter", "team=shop"])
+        .fails_with(2, &["a filter has the form `label=KEY` or `label=KEY=VALUE`"]);
 }
 
 #[test]

@@ -209,7 +209,9 @@ fn a_wrong_value_is_wrong_usage_with_its_reason() {
         (&["--cpu", ""], "`` is not a CPU model; a model is a name"),
         (&["--cpu", "8086"], "QEMU has no CPU model `8086`"),
         (&["--gdb=lots"], "invalid digit"),
+        (&["--rm", "--restart", "always"], "one of the two"),
         (&["--gdb=65536"], "65536 is not in"),
+        (&["--gdb", "4000"], "gdb's port is given as `--gdb=4000`"),
         (&["--name", "../kv"], "`../kv` is not a name of an instance"),
         (&["--accel", "hvf"], "invalid value 'hvf'"),
     ];

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hermitage_boot::Record;
 use hermitage_boot::control::mark;
 use launcher::qemu::Qemu;
 use launcher::{AcceleratorChoice, Entry, Forward, InstanceName, MachineType, Memory, RunRequest};
@@ -283,14 +282,7 @@ impl Bench {
         let Some(answered) = probe::first_answer(SocketAddr::V4(forward.host), begin + deadline, over) else {
             return Ok(None);
         };
-        let khz = machine
-            .records()
-            .iter()
-            .rev()
-            .find_map(|received| match received.record {
-                Record::Khz(khz) if khz > 0 => Some(khz),
-                _ => None,
-            });
+        let khz = linux::khz_of(&machine);
         self.khz.set(khz);
         let khz =
             khz.ok_or_else(|| Failure::Failed("the guest does not say how fast its clock is".to_owned()))?;

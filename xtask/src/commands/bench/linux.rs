@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use builder::cache::Cache;
 use builder::environment::Environment;
 use cpio::newc::{Builder, ModeFileType, trailer};
+use hermitage_boot::Record;
 
 use super::probe;
 use crate::failure::Failure;
@@ -168,8 +169,8 @@ impl Linux {
         khz: Option<u32>,
         deadline: Duration,
     ) -> Result<Option<Duration>, Failure> {
-        let begin = Instant::now();
         let mut guest = self.start(qemu, machine, Server::Busybox, megabytes, khz)?;
+        let begin = guest.started;
         if !guest.wait_for(LISTENING, begin + deadline) {
             return Ok(None);
         }
@@ -177,15 +178,17 @@ impl Linux {
         Ok(answer.map(|at| at - begin))
     }
 
-    /// Starts it on a `pc` with the server for load, and waits until that listens; `None` if it does not in time.
+    /// Starts it with the server for load, and waits until that listens; `None` if it does not in time.
     pub(super) fn serving(
         &self,
         qemu: &Path,
+        machine: Machine,
         megabytes: u32,
+        khz: Option<u32>,
         deadline: Duration,
     ) -> Result<Option<Guest>, Failure> {
-        let end = Instant::now() + deadline;
-        let mut guest = self.start(qemu, Machine::Pc, Server::Epoll, megabytes, None)?;
+        let mut guest = self.start(qemu, machine, Server::Epoll, megabytes, khz)?;
+        let end = guest.started + deadline;
         Ok(guest.wait_for(LISTENING, end).then_some(guest))
     }
 
@@ -213,6 +216,7 @@ impl Linux {
         }
         command.args(["-append", &arguments]);
         Ok(Guest {
+            started: Instant::now(),
             process: command.spawn().map_err(failed)?,
             server: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)),
         })
@@ -272,6 +276,8 @@ impl Linux {
 /// A QEMU that is killed when it is done with.
 pub(super) struct Guest {
     process: Child,
+    /// When QEMU was started.
+    pub(super) started: Instant,
     /// Where its server answers on this host.
     pub(super) server: SocketAddr,
 }
@@ -296,7 +302,7 @@ impl Guest {
             .is_ok()
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub(super) fn has_ended(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None))
     }
 }
@@ -306,6 +312,16 @@ impl Drop for Guest {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Frequency of a guest's time-stamp counter, which a guest of ours tells and Linux on the microvm must be told.
+pub(super) fn khz_of(machine: &launcher::Machine) -> Option<u32> {
+    let records = machine.records();
+    let mut told = records.iter().rev().filter_map(|received| match received.record {
+        Record::Khz(khz) if khz > 0 => Some(khz),
+        _ => None,
+    });
+    told.next()
 }
 
 /// The real package behind the meta package.

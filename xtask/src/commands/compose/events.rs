@@ -7,7 +7,7 @@ use builder::compose::ComposeReport;
 use builder::event::{Event, Observer, Outcome, Stage, Unit};
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, causes};
 use crate::printer::Printer;
 
 /// Prints events as lines.
@@ -33,15 +33,9 @@ impl Lines<'_> {
 
     /// Says that none was.
     pub(super) fn failed(&self, failure: &Failure) {
-        let mut causes = Vec::new();
-        let mut source = std::error::Error::source(failure);
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
         self.0.json_line(&Line::Failed {
             message: failure.to_string(),
-            causes,
+            causes: causes(failure).map(ToString::to_string).collect(),
             hint: failure.hint(),
         });
     }

@@ -8,7 +8,7 @@ use launcher::{InstanceName, service};
 
 use super::{instances, wait};
 use crate::failure::Failure;
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
+    printer::end_when_unread();
     let seen = instances()?.see(&args.name)?;
     let mut console = service::attach(&seen)?;
     // Asked before the end: afterwards the instance may be gone.

@@ -1,5 +1,6 @@
 //! What is known of an instance, as JSON says it and tables show it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use launcher::instance::{Phase, Seen};
@@ -30,6 +31,8 @@ pub(super) struct Facts {
     pub(super) qemu_pid: Option<u32>,
     pub(super) supervisor_pid: Option<u32>,
     pub(super) folder: String,
+    /// What the user noted; of a key that is there twice, the last.
+    pub(super) labels: BTreeMap<String, String>,
     /// Seconds since it was created.
     pub(super) age: u64,
 }
@@ -74,6 +77,11 @@ impl Facts {
                 .filter(|_| supervised)
                 .map(|process| process.pid),
             folder: folder.display().to_string(),
+            labels: request
+                .labels
+                .iter()
+                .map(|label| (label.key.clone(), label.value.clone()))
+                .collect(),
             age: record.created.age().as_secs(),
         }
     }

@@ -88,6 +88,8 @@ impl All {
                 list.join(", ")
             }
         };
+        let labels = facts.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels: Vec<_> = labels.collect();
         let exit = facts.exit.as_ref();
         let exit = exit.map(|end| format!("{} ({}): {}", end.code, end.reason, end.text));
         let pid = |pid: Option<u32>| pid.map(|pid| pid.to_string());
@@ -100,6 +102,7 @@ impl All {
             ("role", facts.role.clone()),
             ("command", or_dash(&self.command)),
             ("environment", list(&self.environment)),
+            ("labels", list(&labels)),
             ("memory", format!("{} MiB", facts.memory_mib)),
             ("cpus", facts.cpus.to_string()),
             ("mac", or_dash(&facts.mac)),

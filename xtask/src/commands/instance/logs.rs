@@ -12,7 +12,7 @@ use serde_json::json;
 use super::merged::{self, Selection};
 use crate::commands::stack;
 use crate::failure::Failure;
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
@@ -51,6 +51,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
+    if args.follow {
+        printer::end_when_unread();
+    }
     let instances = super::instances()?;
     let selection = match &args.name {
         None => Selection::Stacks,

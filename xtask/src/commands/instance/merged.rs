@@ -53,8 +53,8 @@ pub(super) struct Options {
     pub(super) json: bool,
 }
 
-/// Shows all consoles until all have ended.
-pub(crate) fn follow(selection: &Selection, printer: &Printer) -> Result<(), Failure> {
+/// Shows all consoles until all have ended; gives whether somebody read them to the end.
+pub(crate) fn follow(selection: &Selection, printer: &Printer) -> Result<bool, Failure> {
     let options = Options {
         follow: true,
         ..Options::default()
@@ -62,8 +62,8 @@ pub(crate) fn follow(selection: &Selection, printer: &Printer) -> Result<(), Fai
     show(selection, options, printer)
 }
 
-/// Shows consoles.
-pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -> Result<(), Failure> {
+/// Shows consoles; gives whether somebody read them to the end.
+pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -> Result<bool, Failure> {
     let instances = instances()?;
     let mut output = Output::new(selection.stack(), options, printer);
     let mut history = Vec::new();
@@ -81,7 +81,7 @@ pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -
     history.sort_by_key(|(_, entry)| entry.at);
     let is_read = output.history(history);
     if !output.options.follow || !is_read {
-        return Ok(());
+        return Ok(is_read);
     }
     let (sender, receiver) = mpsc::channel();
     let mut active = logs.len();
@@ -95,7 +95,7 @@ pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -
         match receiver.recv_timeout(LOOK) {
             Ok(Message::Entry(name, entry)) => {
                 if !output.take(&name, &entry) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 continue;
             }
@@ -104,7 +104,7 @@ pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -
                 active -= 1;
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
         }
         for name in selection.names()? {
             let runs = instances
@@ -122,7 +122,7 @@ pub(super) fn show(selection: &Selection, options: Options, printer: &Printer) -
             }
         }
         if active == 0 {
-            return Ok(());
+            return Ok(true);
         }
     }
 }

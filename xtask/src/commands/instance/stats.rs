@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::{instances, root};
 use crate::commands::network;
 use crate::failure::Failure;
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 use crate::table::{Align, Table, mebibytes};
 
 /// Time over which the use of CPUs is measured, and after which the table is printed anew.
@@ -63,6 +63,7 @@ struct Row {
 }
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
+    printer::end_when_unread();
     let instances = instances()?;
     let mut before = HashMap::new();
     look(&instances, &args.names, &mut before)?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use builder::repository::{Entry, Listed as Found};
 
+use crate::failure::causes;
+
 pub(crate) use crate::commands::image::view::{count, size};
 
 /// A package in a table: name, version, size, title.
@@ -26,10 +28,8 @@ fn plain(text: &str) -> String {
 /// An error and its causes, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+    for cause in causes(error) {
         let _ = write!(text, ": {cause}");
-        source = cause.source();
     }
     text
 }

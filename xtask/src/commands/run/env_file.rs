@@ -29,6 +29,14 @@ fn parse(text: &str) -> Result<Vec<Variable>, (usize, String)> {
     lines
         .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
         .map(|(line, number)| {
+            let name = line.split('=').next().unwrap_or_default();
+            if name.contains(char::is_whitespace) {
+                // Such as `export A=1`, which is a shell's.
+                return Err((
+                    number,
+                    format!("`{name}` is no name of a variable: it has a blank"),
+                ));
+            }
             let parsed = line.parse();
             parsed.map_err(|error: launcher::units::ParseError| (number, error.to_string()))
         })
@@ -52,5 +60,10 @@ mod tests {
         let (line, error) = parse("A=1\n\nPORT\n").unwrap_err();
         assert_eq!(line, 3);
         assert!(error.contains("`PORT` is not an environment variable"), "{error}");
+        let (line, error) = parse("export A=1\n").unwrap_err();
+        assert_eq!(
+            (line, error.as_str()),
+            (1, "`export A` is no name of a variable: it has a blank")
+        );
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     #[arg(long)]
     name: Option<InstanceName>,
 
-    /// What you note about the instance; it means nothing to the guest
+    /// What you note about the instance, for `ps --filter`; it means nothing to the guest
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
 
@@ -195,6 +195,7 @@ impl Flags {
             (None, Some(image), name) => (image, name.as_ref()),
             _ => return Err(Failure::Usage("the image is given twice".to_owned())),
         };
+        self.check_gdb_port()?;
         let (image, default_name) = find_image(image)?;
         let name = match (&self.name, name) {
             (Some(name), None) => name.clone(),
@@ -245,6 +246,18 @@ impl Flags {
             verbose: printer.verbosity() == Verbosity::Verbose,
             ..RunRequest::new(image, name)
         })
+    }
+
+    /// `--gdb 4000` would wait on another port, with an image or an instance called `4000`.
+    fn check_gdb_port(&self) -> Result<(), Failure> {
+        let is_port = |word: &&String| word.parse::<u16>().is_ok();
+        let word = [&self.first, &self.second].into_iter().flatten().find(is_port);
+        match word.filter(|_| self.gdb == GDB_PORT.parse().ok()) {
+            None => Ok(()),
+            Some(port) => Err(Failure::Usage(format!(
+                "gdb's port is given as `--gdb={port}`; with a space between, `{port}` is the name of something else"
+            ))),
+        }
     }
 
     /// The variables of the files, then those of the command line: the last of a name counts.

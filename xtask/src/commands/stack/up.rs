@@ -1,18 +1,16 @@
 //! `cargo xtask up`.
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::Instant;
 
 use launcher::service;
 use serde::Serialize;
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use stack::Stack;
 use stack::plan::{Action, Step};
 
 use super::{Scale, image, of, read, run as run_stack};
+use crate::commands::front::{self, Front};
 use crate::commands::instance::merged::{self, Selection};
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -125,34 +123,26 @@ fn follow(stack: &Stack, printer: &Printer) -> Result<ExitCode, Failure> {
         .iter()
         .map(|service| service.name.as_str())
         .collect();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Failure::Failed(format!("cannot watch for Ctrl-C: {error}")))?;
-    let handle = signals.handle();
-    let signal = thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut pending = signals.forever();
-            let first = pending.next()?;
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    if let Err(failure) = run_stack(printer, |runner| runner.stop(&name, &services)) {
-                        printer.failure(&failure);
-                    }
-                });
-                if pending.next().is_some() {
-                    for member in of(&name).into_iter().flatten() {
-                        // It may have ended meanwhile.
-                        let _ = service::kill(&member.seen);
-                    }
-                }
-            });
-            Some(first)
-        });
-        let selection = Selection::Stack(name.clone());
-        let shown = merged::follow(&selection, printer);
-        handle.close();
-        let signal = watcher.join().unwrap_or_default();
-        shown.map(|()| signal)
-    })?;
+    let show = || {
+        let is_read = merged::follow(&Selection::Stack(name.clone()), printer)?;
+        if !is_read {
+            front::hang_up();
+        }
+        Ok::<_, Failure>(is_read)
+    };
+    let stop = || {
+        if let Err(failure) = run_stack(printer, |runner| runner.stop(&name, &services)) {
+            printer.failure(&failure);
+        }
+    };
+    let kill = || {
+        for member in of(&name).into_iter().flatten() {
+            // It may have ended meanwhile.
+            let _ = service::kill(&member.seen);
+        }
+    };
+    let (shown, signal) = Front::take()?.wait(show, stop, kill);
+    shown?;
     match signal {
         Some(signal) => {
             printer.note(&format!("{name}: stopped; `cargo xtask down {name}` removes it"));

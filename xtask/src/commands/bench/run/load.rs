@@ -34,11 +34,26 @@ pub(super) struct Seen {
     pub(super) latencies: Vec<Duration>,
     /// What went wrong, one line for each.
     pub(super) errors: Vec<String>,
+    /// Whether the server answered nobody afterwards.
+    pub(super) stalled: bool,
 }
 
-/// Loads `server` for `warm_up`, which does not count, and then for `time`.
+/// Whether a server answers one client after the other.
+pub(super) fn answers(server: SocketAddr) -> bool {
+    Expected::of(server).is_ok()
+}
+
+/// Loads `server` for `warm_up`, which does not count, and then for `time`. It ends soon after, whatever the server does.
 pub(super) fn run(server: SocketAddr, load: Load, warm_up: Duration, time: Duration) -> io::Result<Seen> {
-    let expected = Expected::of(server)?;
+    let expected = match Expected::of(server) {
+        Ok(expected) => expected,
+        Err(error) => {
+            return Ok(Seen {
+                errors: vec![format!("not even one client is answered: {error}")],
+                ..Seen::default()
+            });
+        }
+    };
     let count_from = Instant::now() + warm_up;
     let end = count_from + time;
     let door = Arc::new(Mutex::new(()));
@@ -73,6 +88,10 @@ fn client(
     let mut connection = None;
     if keep_alive {
         let _inside = door.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those before waited for a server that stalls.
+        if Instant::now() >= end {
+            return seen;
+        }
         let first = connect(server).and_then(|mut stream| {
             ask(&mut stream, keep_alive, expected)?;
             Ok(stream)
@@ -190,6 +209,7 @@ fn ask(stream: &mut TcpStream, keep_alive: bool, expected: &Expected) -> io::Res
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Serves `connections` connections, each by `serve`.
     fn server(connections: usize, serve: fn(TcpStream)) -> SocketAddr {
@@ -221,6 +241,38 @@ mod tests {
         let seen = run(server(usize::MAX, answer_once), load, Duration::ZERO, A_MOMENT).unwrap();
         assert_eq!(seen.errors, [""; 0]);
         assert!(!seen.latencies.is_empty());
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_told_and_not_loaded() {
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(!answers(gone));
+        let load = Load {
+            connections: 2,
+            keep_alive: false,
+        };
+        let seen = run(gone, load, Duration::ZERO, A_MOMENT).unwrap();
+        assert_eq!((seen.latencies.len(), seen.errors.len()), (0, 1), "{seen:?}");
+        assert!(seen.errors[0].contains("not even one client"), "{seen:?}");
+    }
+
+    #[test]
+    fn clients_do_not_wait_one_after_the_other_for_a_server_that_stalls() {
+        // It answers the two that look what it answers, and then nobody.
+        static SERVED: AtomicUsize = AtomicUsize::new(0);
+        let stalling = |stream: TcpStream| match SERVED.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => answer_once(stream),
+            // Kept open for ever.
+            _ => std::mem::forget(stream),
+        };
+        let load = Load {
+            connections: 3,
+            keep_alive: true,
+        };
+        let begin = Instant::now();
+        let seen = run(server(usize::MAX, stalling), load, Duration::ZERO, A_MOMENT).unwrap();
+        assert!(!seen.errors.is_empty() && seen.latencies.is_empty(), "{seen:?}");
+        assert!(begin.elapsed() < 2 * PATIENCE, "{:?}", begin.elapsed());
     }
 
     #[test]

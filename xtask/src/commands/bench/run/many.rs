@@ -1,15 +1,19 @@
 //! What takes long, or many: fifty clients for a minute, fifty machines at once.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use hermitage_boot::control::mark;
 use launcher::Machine;
+use launcher::command_line::file;
 use serde::Serialize;
 
+use super::guest::{Bench, server_of};
 use super::load::{self, Load};
 use super::report::percentile;
 use super::resident::resident;
-use super::{Bench, DEADLINE, WARM_UP, server_of};
+use super::{DEADLINE, WARM_UP};
 use crate::commands::bench::probe;
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -96,6 +100,8 @@ pub(super) struct Crowd {
     p99_ms: f64,
     /// QEMU's resident size, the mean of all.
     resident_mb: f64,
+    /// What an instance's own disk takes on the host's, the mean of all.
+    overlay_kb: f64,
 }
 
 /// Starts machines as fast as it goes, then waits for an answer of each.
@@ -113,7 +119,8 @@ pub(super) fn crowd(bench: &Bench, count: u32) -> Result<Crowd, Failure> {
         times.push(answered - machine.started());
     }
     let all_answered_ms = begin.elapsed().as_secs_f64() * 1e3;
-    let resident_mb = machines.iter().map(megabytes).sum::<f64>() / machines.len() as f64;
+    let mean = |of: fn(&Machine) -> f64| machines.iter().map(of).sum::<f64>() / machines.len() as f64;
+    let (resident_mb, overlay_kb) = (mean(megabytes), mean(overlay));
     times.sort_unstable();
     Ok(Crowd {
         machines: machines.len(),
@@ -121,6 +128,7 @@ pub(super) fn crowd(bench: &Bench, count: u32) -> Result<Crowd, Failure> {
         p50_ms: percentile(&times, 50),
         p99_ms: percentile(&times, 99),
         resident_mb,
+        overlay_kb,
     })
 }
 
@@ -128,10 +136,17 @@ impl Crowd {
     pub(super) fn text(&self) -> String {
         format!(
             "{} machines at once: all have answered after {:.0} ms; from a launch to its answer p50 {:.0} ms, p99 \
-             {:.0} ms; QEMU's memory {:.1} MB each\n",
-            self.machines, self.all_answered_ms, self.p50_ms, self.p99_ms, self.resident_mb
+             {:.0} ms; each takes {:.1} MB of memory, with QEMU's own, and {:.0} KB for its disk\n",
+            self.machines, self.all_answered_ms, self.p50_ms, self.p99_ms, self.resident_mb, self.overlay_kb
         )
     }
+}
+
+/// Kilobytes that the instance's disk takes.
+fn overlay(machine: &Machine) -> f64 {
+    let disk = fs::metadata(machine.folder().join(file::DISK));
+    // POSIX counts in blocks of 512 bytes.
+    disk.map_or(f64::NAN, |disk| disk.blocks() as f64 * 512.0 / 1e3)
 }
 
 fn megabytes(machine: &Machine) -> f64 {

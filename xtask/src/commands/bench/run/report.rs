@@ -6,6 +6,7 @@ use launcher::qemu::Version;
 use serde::Serialize;
 
 use super::LOADS;
+use super::guest::{LINUX_PC, SUBJECTS, Times};
 use super::load::Seen;
 use crate::commands::bench::linux::Linux;
 use crate::commands::bench::statistics::{median, milliseconds};
@@ -13,11 +14,8 @@ use crate::table::{Align, Table};
 
 /// What one round showed of a subject.
 pub(super) struct Sample {
-    /// From the launch to `main`.
-    pub(super) main: Option<Duration>,
-    /// From the launch to the first answer.
-    pub(super) answer: Option<Duration>,
-    /// From the word to the end.
+    pub(super) times: Times,
+    /// From the word to the end; `None` where it cannot be asked to end.
     pub(super) stop: Option<Duration>,
     /// In the order of [`LOADS`].
     pub(super) seen: [Seen; LOADS.len()],
@@ -31,24 +29,35 @@ pub(super) struct Report {
     qemu: String,
     linux: String,
     accelerator: &'static str,
-    launch_to_main_ms: f64,
-    launch_to_answer_ms: f64,
-    stop_ms: f64,
+    starts: Vec<Start>,
     loads: Vec<Row>,
 }
 
-/// One load, on both.
+/// How fast a guest comes and goes, medians of rounds, from its launch on; `null` is what it does not tell.
+#[derive(Debug, Serialize)]
+struct Start {
+    guest: &'static str,
+    main_ms: f64,
+    listening_ms: f64,
+    answer_ms: f64,
+    /// The time to the first answer, by that of Linux on a pc.
+    of_linux: f64,
+    stop_ms: f64,
+}
+
+/// One load on one guest.
 #[derive(Debug, Serialize)]
 struct Row {
     connections: u32,
     keep_alive: bool,
-    ours: Figures,
-    linux: Figures,
-    /// Requests per second, ours by Linux's.
+    guest: &'static str,
+    #[serde(flatten)]
+    figures: Figures,
+    /// Requests per second, by those of Linux on a pc.
     of_linux: f64,
 }
 
-/// Medians of rounds; errors are counted over all of them.
+/// Medians of rounds; errors and stalls are counted over all of them.
 #[derive(Debug, Serialize)]
 struct Figures {
     requests_per_second: f64,
@@ -57,6 +66,8 @@ struct Figures {
     errors: usize,
     /// What the first error was.
     error: Option<String>,
+    /// In how many rounds it answered nobody any more afterwards, and was started again.
+    stalls: usize,
 }
 
 impl Report {
@@ -65,86 +76,128 @@ impl Report {
         seconds: u64,
         qemu: Version,
         linux: &Linux,
-        ours: &[Sample],
-        theirs: &[Sample],
+        samples: &[Vec<Sample>; SUBJECTS.len()],
     ) -> Self {
-        let of =
-            |time: fn(&Sample) -> Option<Duration>| median(&ours.iter().filter_map(time).collect::<Vec<_>>());
-        let loads = LOADS.iter().enumerate().map(|(at, load)| {
-            let (ours, linux) = (Figures::new(ours, at, seconds), Figures::new(theirs, at, seconds));
-            Row {
-                connections: load.connections,
-                keep_alive: load.keep_alive,
-                of_linux: ours.requests_per_second / linux.requests_per_second,
-                ours,
-                linux,
-            }
+        let starts: Vec<_> = samples.iter().map(|samples| Start::new(samples)).collect();
+        let yardstick = starts[LINUX_PC].answer_ms;
+        let starts = starts.into_iter().zip(SUBJECTS).map(|(start, (_, guest))| Start {
+            guest,
+            of_linux: start.answer_ms / yardstick,
+            ..start
         });
+        let mut loads = Vec::new();
+        for (at, load) in LOADS.iter().enumerate() {
+            let yardstick = Figures::new(&samples[LINUX_PC], at, seconds).requests_per_second;
+            for (samples, (_, guest)) in samples.iter().zip(SUBJECTS) {
+                let figures = Figures::new(samples, at, seconds);
+                loads.push(Row {
+                    connections: load.connections,
+                    keep_alive: load.keep_alive,
+                    guest,
+                    of_linux: figures.requests_per_second / yardstick,
+                    figures,
+                });
+            }
+        }
+        // A guest that was left out has no figures.
         Self {
             rounds,
             seconds,
             qemu: qemu.to_string(),
             linux: linux.package.clone(),
             accelerator: "tcg",
-            launch_to_main_ms: of(|sample| sample.main),
-            launch_to_answer_ms: of(|sample| sample.answer),
-            stop_ms: of(|sample| sample.stop),
-            loads: loads.collect(),
+            starts: starts.filter(|start| !start.answer_ms.is_nan()).collect(),
+            loads: loads
+                .into_iter()
+                .filter(|row| !row.figures.requests_per_second.is_nan())
+                .collect(),
         }
     }
 
     pub(super) fn text(&self) -> String {
-        let mut table = Table::new([
-            ("connections", Align::Right),
-            ("kept", Align::Left),
-            ("kv, req/s", Align::Right),
-            ("Linux, req/s", Align::Right),
+        let mut starts = Table::new([
+            ("from the launch, ms", Align::Left),
+            ("main", Align::Right),
+            ("listening", Align::Right),
+            ("first answer", Align::Right),
             ("x Linux", Align::Right),
-            ("p50 ms", Align::Right),
-            ("Linux", Align::Right),
-            ("p99 ms", Align::Right),
-            ("Linux", Align::Right),
-            ("errors", Align::Right),
-            ("Linux", Align::Right),
+            ("stop", Align::Right),
         ]);
-        for row in &self.loads {
-            let (ours, linux) = (&row.ours, &row.linux);
-            table.row([
-                row.connections.to_string(),
-                if row.keep_alive { "yes" } else { "no" }.to_owned(),
-                format!("{:.0}", ours.requests_per_second),
-                format!("{:.0}", linux.requests_per_second),
-                format!("{:.2}", row.of_linux),
-                format!("{:.2}", ours.p50_ms),
-                format!("{:.2}", linux.p50_ms),
-                format!("{:.2}", ours.p99_ms),
-                format!("{:.2}", linux.p99_ms),
-                ours.errors.to_string(),
-                linux.errors.to_string(),
+        for start in &self.starts {
+            starts.row([
+                start.guest.to_owned(),
+                number(start.main_ms, 0),
+                number(start.listening_ms, 0),
+                number(start.answer_ms, 0),
+                number(start.of_linux, 3),
+                number(start.stop_ms, 0),
             ]);
         }
-        let mut text = format!(
-            "{table}\nkv: launch to main {:.0} ms, to the first answer {:.0} ms; stop {:.0} ms\n\
-             {} rounds of {} s for each load, QEMU {}, {}, 1 vCPU; {}\n",
-            self.launch_to_main_ms,
-            self.launch_to_answer_ms,
-            self.stop_ms,
-            self.rounds,
-            self.seconds,
-            self.qemu,
-            self.accelerator,
-            self.linux,
-        );
-        for (name, error) in self
-            .loads
-            .iter()
-            .flat_map(|row| [("kv", &row.ours.error), ("Linux", &row.linux.error)])
-        {
-            if let Some(error) = error {
-                text += &format!("an error of {name}: {error}\n");
+        let mut loads = Table::new([
+            ("clients", Align::Right),
+            ("kept", Align::Left),
+            ("guest", Align::Left),
+            ("req/s", Align::Right),
+            ("x Linux", Align::Right),
+            ("p50 ms", Align::Right),
+            ("p99 ms", Align::Right),
+            ("errors", Align::Right),
+        ]);
+        let mut remarks = String::new();
+        for row in &self.loads {
+            let figures = &row.figures;
+            let kept = if row.keep_alive { "yes" } else { "no" };
+            loads.row([
+                row.connections.to_string(),
+                kept.to_owned(),
+                row.guest.to_owned(),
+                number(figures.requests_per_second, 0),
+                number(row.of_linux, 2),
+                number(figures.p50_ms, 2),
+                number(figures.p99_ms, 2),
+                figures.errors.to_string(),
+            ]);
+            let load = format!("{}, {} clients, kept: {kept}", row.guest, row.connections);
+            if figures.stalls > 0 {
+                let (stalls, rounds) = (figures.stalls, self.rounds);
+                remarks += &format!(
+                    "{load}: answered nobody afterwards in {stalls} of {rounds} rounds, and was started again\n"
+                );
+            }
+            if let Some(error) = &figures.error {
+                remarks += &format!("{load}: the first error: {error}\n");
             }
         }
-        text
+        format!(
+            "{starts}\n{loads}\n{} rounds of {} s for each load, QEMU {}, {}, 1 vCPU; {}\n{remarks}",
+            self.rounds, self.seconds, self.qemu, self.accelerator, self.linux,
+        )
+    }
+}
+
+/// A figure, or `-` where there is none.
+fn number(figure: f64, digits: usize) -> String {
+    if figure.is_finite() {
+        format!("{figure:.digits$}")
+    } else {
+        "-".to_owned()
+    }
+}
+
+impl Start {
+    /// Without a name and a ratio.
+    fn new(samples: &[Sample]) -> Self {
+        let of = |time: fn(&Sample) -> Option<Duration>| {
+            median(&samples.iter().filter_map(time).collect::<Vec<_>>())
+        };
+        Self {
+            guest: "",
+            main_ms: of(|sample| sample.times.main),
+            listening_ms: of(|sample| Some(sample.times.listening)),
+            answer_ms: of(|sample| Some(sample.times.answer)),
+            of_linux: f64::NAN,
+            stop_ms: of(|sample| sample.stop),
+        }
     }
 }
 
@@ -168,6 +221,7 @@ impl Figures {
             p99_ms: percentile(&latencies, 99),
             errors: seen.iter().map(|seen| seen.errors.len()).sum(),
             error: seen.iter().find_map(|seen| seen.errors.first().cloned()),
+            stalls: seen.iter().filter(|seen| seen.stalled).count(),
         }
     }
 }
