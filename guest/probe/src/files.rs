@@ -122,7 +122,12 @@ pub fn of_the_image() {
                         let mut bytes = vec![1; length];
                         file.seek(SeekFrom::Start(offset)).unwrap();
                         file.read_exact(&mut bytes).unwrap();
-                        assert!((offset..).map(byte_of_big).zip(&bytes).all(|(byte, read)| byte == *read));
+                        assert!(
+                            (offset..)
+                                .map(byte_of_big)
+                                .zip(&bytes)
+                                .all(|(byte, read)| byte == *read)
+                        );
                     }
                 }
             });

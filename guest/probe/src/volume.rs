@@ -100,20 +100,22 @@ const PICTURES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pictures
 pub fn exhaust(label: &str, most: u64) {
     let open = || {
         let file = volume::File::open(label).unwrap();
-        let builder = Database::builder().set_cache_size(4 << 20).create_with_backend(file);
+        let builder = Database::builder()
+            .set_cache_size(4 << 20)
+            .create_with_backend(file);
         builder.unwrap()
     };
     let picture = |key: u64| vec![key as u8; 64 << 10];
     let put = |base: &Database, key| -> Result<(), redb::Error> {
         let write = base.begin_write()?;
-        write
-            .open_table(PICTURES)?
-            .insert(key, picture(key).as_slice())?;
+        write.open_table(PICTURES)?.insert(key, picture(key).as_slice())?;
         Ok(write.commit()?)
     };
     let check = |base: &Database| {
         let read = base.begin_read().unwrap();
-        let Ok(pictures) = read.open_table(PICTURES) else { return 0 };
+        let Ok(pictures) = read.open_table(PICTURES) else {
+            return 0;
+        };
         let count = pictures.len().unwrap();
         for key in 0..count {
             let found = pictures.get(key).unwrap();
@@ -206,9 +208,7 @@ pub fn discard(label: &str) {
     };
     // All but a byte at each end, so that the sectors of the ends stay.
     let (first, last) = (FILLED.start, FILLED.end - SECTOR as u64);
-    volume
-        .discard(first + 1, FILLED.end - FILLED.start - 2)
-        .unwrap();
+    volume.discard(first + 1, FILLED.end - FILLED.start - 2).unwrap();
     volume.flush().unwrap();
     assert!(read(first) == [0x5a; SECTOR] && read(last) == [0x5a; SECTOR]);
     for offset in (first + SECTOR as u64..last).step_by(LONG) {

@@ -45,11 +45,6 @@ const NO_INTERRUPT: u16 = 1;
 /// What the device says in its ring (2.7.8): it looks by itself whether there is something to do.
 const NO_NOTIFY: u16 = 1;
 
-/// Looks after which a device that said that it looks by itself is told nevertheless. It may have stopped to look without
-/// having seen the last request: QEMU 7.2 leaves a guest's barriers out where it emulates a single CPU, and one of some
-/// thousand requests stayed where it was. Far more looks than a request takes, as to tell is slow; less than a millisecond.
-const PATIENCE: u32 = 1000;
-
 /// What is asked of a disk (5.2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -121,8 +116,8 @@ pub(super) struct Queue {
     /// Requests made and requests seen to be done, both counted around 65536.
     made: u16,
     seen: u16,
-    /// Looks until the device is told of what was made last, if it is not done before; 0 if it was told.
-    untold: u32,
+    /// Whether the device is still to be told of what was made last.
+    is_untold: bool,
     /// One bit for each place: taken; done, and not told yet.
     taken: u32,
     done: u32,
@@ -162,7 +157,7 @@ impl Queue {
             memory,
             made: 0,
             seen: 0,
-            untold: 0,
+            is_untold: false,
             taken: 0,
             done: 0,
             features,
@@ -250,14 +245,20 @@ impl Queue {
             fence(Ordering::SeqCst);
             (&raw mut (*rings).available.index).write_volatile(self.made);
             fence(Ordering::SeqCst);
-            if (&raw const (*rings).used.flags).read_volatile() & NO_NOTIFY == 0 {
-                self.transport.notify(QUEUE);
-                self.untold = 0;
-            } else {
-                self.untold = PATIENCE;
-            }
         }
+        self.is_untold = true;
+        self.tell();
         Some(place)
+    }
+
+    /// Tells the device that there is something to do, unless it looks by itself.
+    fn tell(&mut self) {
+        // SAFETY: the rings are ours; the device changes its flags alone.
+        let flags = unsafe { (&raw const (*self.rings()).used.flags).read_volatile() };
+        if flags & NO_NOTIFY == 0 {
+            self.transport.notify(QUEUE);
+            self.is_untold = false;
+        }
     }
 
     /// Whether the request of a place is done, and how it ended. It gives up the place then.
@@ -297,11 +298,10 @@ impl Queue {
                 self.done |= 1 << place & self.taken;
             }
         }
-        if self.untold > 0 && self.seen != self.made {
-            self.untold -= 1;
-            if self.untold == 0 {
-                self.transport.notify(QUEUE);
-            }
+        // A device that said that it looks may have stopped to do so without having seen the last request: QEMU 7.2 leaves
+        // a guest's barriers out where it emulates a single CPU, and some requests of ten thousand stayed where they were.
+        if self.is_untold && self.seen != self.made {
+            self.tell();
         }
     }
 }
