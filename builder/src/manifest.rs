@@ -58,6 +58,8 @@ pub struct Manifest {
     pub files: Vec<FileRule>,
     /// The environment of all its commands.
     pub environment: BTreeMap<String, String>,
+    /// Whether its services have a volume at `/data`, if one is to be mounted there.
+    pub mounts_data: bool,
     /// Its boot sets, by name.
     pub sets: BTreeMap<String, BootSet>,
     /// The boot set that its image starts if nothing else is asked for; one of [`Manifest::sets`].
@@ -83,6 +85,7 @@ impl Manifest {
             services: Vec::new(),
             files: Vec::new(),
             environment: BTreeMap::new(),
+            mounts_data: false,
             sets: BTreeMap::new(),
             default_set: None,
             size: None,

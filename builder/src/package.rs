@@ -130,18 +130,22 @@ pub fn compile(
     toolchain: &GuestToolchain,
     packages: &[Manifest],
 ) -> Result<BTreeMap<String, PathBuf>, PackageError> {
-    let services: Vec<_> = packages.iter().flat_map(|package| &package.services).collect();
+    let services: Vec<_> = packages
+        .iter()
+        .flat_map(|package| package.services.iter().map(move |service| (package, service)))
+        .collect();
     if services.is_empty() {
         return Ok(BTreeMap::new());
     }
     let libhermit = Libhermit::build(session, toolchain)?;
-    let spec = |service: &&Service| ServiceSpec {
+    let spec = |(package, service): &(&Manifest, &Service)| ServiceSpec {
         crate_dir: service.crate_dir.clone(),
         bin: service.bin.clone(),
         features: service.features.clone(),
+        mounts_data: package.mounts_data,
     };
     let specs: Vec<_> = services.iter().map(spec).collect();
     let built = build_services(session, toolchain, &libhermit, &specs)?;
-    let roles = services.iter().map(|service| service.role.clone());
+    let roles = services.iter().map(|(_, service)| service.role.clone());
     Ok(roles.zip(built.into_iter().map(|binary| binary.path)).collect())
 }

@@ -27,6 +27,10 @@ const TARGET: &str = "x86_64-unknown-hermit";
 /// and 8 % less work to build. Link-time optimisation would resolve the references that `--wrap` is about to redirect.
 const PROFILE: [&str; 4] = ["opt-level=3", "codegen-units=1", "lto=\"off\"", "panic=\"abort\""];
 
+/// What mounts a volume at `/data` (`guest/data`): its package, its crate.
+const DATA_PACKAGE: &str = "hermitage-data";
+const DATA_CRATE: &str = "hermitage_data";
+
 /// A program to compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
@@ -36,6 +40,8 @@ pub struct ServiceSpec {
     pub bin: String,
     /// Features of the crate to turn on.
     pub features: Vec<String>,
+    /// Whether a volume is mounted at `/data` before its `main`.
+    pub mounts_data: bool,
 }
 
 /// A program that boots.
@@ -123,25 +129,45 @@ pub fn build_services(
             "--remap-path-prefix={}=/rust/library",
             libhermit.library.display()
         ));
-        let mut build = cargo
-            .build(TARGET, &libhermit.folder(session).join("build"), &rustflags)
-            .directory(&session.workspace)
-            .env(library::VARIABLE, &libhermit.library)
-            .args([
-                "-Zbuild-std=std,panic_abort",
-                "-Zbuild-std-features=compiler-builtins-mem",
-            ])
-            .arg("-Zprofile-rustflags");
-        for setting in PROFILE {
-            build = build.args(["--config", &format!("profile.release.{setting}")]);
-        }
+        let for_guests = || {
+            let mut build = cargo
+                .build(TARGET, &libhermit.folder(session).join("build"), &rustflags)
+                .directory(&session.workspace)
+                .env(library::VARIABLE, &libhermit.library)
+                .args([
+                    "-Zbuild-std=std,panic_abort",
+                    "-Zbuild-std-features=compiler-builtins-mem",
+                ])
+                .arg("-Zprofile-rustflags");
+            for setting in PROFILE {
+                build = build.args(["--config", &format!("profile.release.{setting}")]);
+            }
+            build
+        };
+        let with_data: BTreeSet<_> = services
+            .iter()
+            .zip(&packages)
+            .filter(|(service, _)| service.mounts_data)
+            .map(|(_, package)| package)
+            .collect();
+        let data = match with_data.is_empty() {
+            true => Vec::new(),
+            false => data_flags(session, &cargo, &for_guests())?,
+        };
+        let mut build = for_guests();
         // Flags of the services' own packages alone: a new libhermit links them anew, and touches nothing else. Flags
         // for all crates would build std anew, which takes longer than all services together.
         let link = link_flags(session, libhermit)?;
         for package in packages.iter().collect::<BTreeSet<_>>() {
+            let mut flags = link.clone();
+            if with_data.contains(package) {
+                flags.extend(data.iter().cloned());
+            }
+            // A JSON array of strings is a TOML array of strings.
+            let flags = serde_json::Value::from(flags);
             build = build.args([
                 "--config",
-                &format!("profile.release.package.{package}.rustflags={link}"),
+                &format!("profile.release.package.{package}.rustflags={flags}"),
             ]);
         }
         for (service, package) in services.iter().zip(&packages) {
@@ -197,10 +223,46 @@ fn package_names(
     services.iter().map(name).collect()
 }
 
-/// The flags that link a program with libhermit, as a TOML array. They become part of the names of the program's
+/// The flags that link a program with what mounts a volume at `/data` before its `main` (`guest/data`), though no source
+/// of it names that. It is compiled here: by a call of cargo of its own, since cargo does not know that a program needs
+/// it. Hence also the digest in its path: what changes is linked anew.
+fn data_flags(
+    session: &Session<'_>,
+    cargo: &GuestCargo<'_>,
+    build: &Invocation,
+) -> Result<Vec<String>, ServiceError> {
+    let artifacts = cargo.run(
+        &build.clone().args(["--package", DATA_PACKAGE, "--lib"]),
+        Stage::Services,
+        "/data",
+    )?;
+    let library = artifacts
+        .iter()
+        .filter(|artifact| artifact.target.name == DATA_CRATE)
+        .flat_map(|artifact| &artifact.filenames)
+        .find(|file| file.extension().is_some_and(|extension| extension == "rlib"))
+        .ok_or_else(|| ServiceError::NotMade(DATA_PACKAGE.to_owned()))?;
+    let digest = Inputs::new("data 1").path(library)?.finish();
+    let folder = session.guest_target().join("link").join(digest);
+    fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+    let link = folder.join(format!("lib{DATA_CRATE}.rlib"));
+    let _lock = Lock::take(&folder, "the folder of libraries", session.observer)?;
+    if fs::read_link(&link).ok().as_ref() != Some(library) {
+        cache::remove(&link)?;
+        symlink(library, &link).map_err(failed("create", &link))?;
+    }
+    let path = link.strip_prefix(&session.workspace).unwrap_or(&link);
+    Ok(vec![
+        "-Zunstable-options".to_owned(),
+        format!("--extern=force:{DATA_CRATE}={}", path.display()),
+        "-Clink-arg=--wrap=main".to_owned(),
+    ])
+}
+
+/// The flags that link a program with libhermit. They become part of the names of the program's
 /// symbols, so they name the archive by a path that is the same in every workspace: relative to its root, where
 /// cargo starts the compiler.
-fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, ServiceError> {
+fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<Vec<String>, ServiceError> {
     let name = libhermit.archive.file_name().unwrap_or_default();
     let folder = libhermit.folder(session).join("link");
     fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
@@ -222,8 +284,7 @@ fn link_flags(session: &Session<'_>, libhermit: &Libhermit) -> Result<String, Se
             .iter()
             .map(|symbol| format!("-Clink-arg=--wrap={symbol}")),
     );
-    // A JSON array of strings is a TOML array of strings.
-    Ok(serde_json::Value::from(flags).to_string())
+    Ok(flags)
 }
 
 /// Removes links to archives that the cache no longer has.

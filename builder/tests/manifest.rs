@@ -61,8 +61,10 @@ config_set:
     bootcmd: db
 config_set_default: serve
 size: 128M
+volumes: [/data]
 ",
     );
+    assert!(manifest.mounts_data);
     assert_eq!(manifest.name.as_str(), "kv");
     assert_eq!(manifest.folder, Path::new("p"));
     assert_eq!(
@@ -215,6 +217,12 @@ fn each_mistake_has_its_place() {
             7,
         ),
         ("size: 0\n", "`0` is no size of a disk", 4, 7),
+        (
+            "volumes: [/data, /var/lib]\n",
+            "a volume cannot be mounted at `/var/lib`",
+            4,
+            18,
+        ),
     ];
     for (rest, message, line, column) in cases {
         assert_eq!(wrong(rest), (message.to_owned(), line, column), "{rest}");

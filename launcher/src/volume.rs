@@ -109,7 +109,8 @@ impl FromStr for Volume {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         const EXPECTED: &str = "a volume is the name of one, or the path of a `.qcow2` or `.raw` file; \
-                                behind it `:LABEL`, if the guest looks for another name, and `:ro`, if it is only to be read";
+                                behind it `:LABEL`, if the guest looks for another name, or `:/data`, if it is to be mounted \
+                                there, and `:ro`, if it is only to be read";
         let fault = |fault| ParseError::new(text, fault, EXPECTED);
         let (place, read_only) = match text.rsplit_once(':') {
             Some((place, "ro")) => (place, true),

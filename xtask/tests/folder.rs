@@ -73,3 +73,82 @@ fn what_cannot_be_shown_says_why() {
         );
     }
 }
+
+#[test]
+fn a_file_or_folder_of_the_host_is_put_on_a_volume() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, from) = (folder.path().join("root"), folder.path().join("from"));
+    fs::create_dir_all(from.join("sub")).unwrap();
+    fs::write(from.join("sub/a"), "one\n").unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    said(&volume(&root, &["create", "notes", "-s", "16M"]));
+    // To a volume that nothing was written to yet; under a new name; into a folder; over a file that is there.
+    said(&volume(&root, &["cp", &text(&from), "notes:/"]));
+    assert_eq!(said(&volume(&root, &["cat", "notes:/from/sub/a"])), "one\n");
+    said(&volume(&root, &["snapshot", "notes", "before"]));
+    said(&volume(&root, &["cp", &text(&from.join("sub/a")), "notes:/b"]));
+    fs::write(from.join("sub/a"), "2\n").unwrap();
+    fs::write(from.join("sub/c"), "three\n").unwrap();
+    said(&volume(&root, &["cp", &text(&from.join("sub")), "notes:/from/"]));
+    for (path, content) in [
+        ("/b", "one\n"),
+        ("/from/sub/a", "2\n"),
+        ("/from/sub/c", "three\n"),
+    ] {
+        assert_eq!(
+            said(&volume(&root, &["cat", &format!("notes:{path}")])),
+            content,
+            "{path}"
+        );
+    }
+    // What was is what it was.
+    assert_eq!(
+        said(&volume(&root, &["cat", "notes@before:/from/sub/a"])),
+        "one\n"
+    );
+    assert!(!volume(&root, &["cat", "notes@before:/b"]).status.success());
+
+    // What does not fit changes nothing.
+    let big = folder.path().join("big");
+    fs::write(&big, vec![1; 20 << 20]).unwrap();
+    let output = volume(&root, &["cp", &text(&big), "notes:/b"]);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && words.contains("No space left"),
+        "{words}"
+    );
+    assert_eq!(said(&volume(&root, &["cat", "notes:/b"])), "one\n");
+    for (arguments, words) in [
+        (["cp", "notes:/b", "notes:/c"], "are both on volumes"),
+        (["cp", "./b", "./c"], "neither `./b` nor `./c`"),
+        (["cp", "/nothing/here", "notes:/c"], "`/nothing/here`"),
+        (["cp", &text(&big), "notes:/none/"], "No such file"),
+        (["cp", &text(&big), "notes@before:/"], "a snapshot, which stays"),
+    ] {
+        let output = volume(&root, &arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(words),
+            "{arguments:?}: {said}"
+        );
+    }
+    assert_eq!(
+        fs::read_dir(&root).unwrap().count(),
+        1,
+        "nothing is left beside the volumes"
+    );
+}
+
+#[test]
+fn a_folder_has_what_its_volume_has_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let big = folder.path().join("big");
+    fs::write(&big, vec![7; 100 << 20]).unwrap();
+    let big = big.to_str().unwrap();
+    said(&volume(&root, &["create", "notes", "-s", "64M"]));
+    assert!(!volume(&root, &["cp", big, "notes:/big"]).status.success());
+    said(&volume(&root, &["resize", "notes", "256M"]));
+    said(&volume(&root, &["cp", big, "notes:/big"]));
+    assert!(volume(&root, &["cat", "notes:/big"]).stdout == vec![7; 100 << 20]);
+}

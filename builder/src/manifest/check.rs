@@ -32,6 +32,7 @@ pub(super) fn check(source: &Source, folder: PathBuf, raw: RawManifest) -> Resul
         require: require(source, &raw.require)?,
         services: services(source, raw.services)?,
         files: raw.files.into_iter().map(rule).collect::<Result<_, _>>()?,
+        mounts_data: volumes(source, &raw.volumes)?,
         environment: values::environment(source, &raw.env)?,
         size: raw.size.map(|text| values::size(source, &text)).transpose()?,
         ..Manifest::new(folder, name)
@@ -129,6 +130,19 @@ fn services(source: &Source, raw: Vec<RawService>) -> Result<Vec<Service>, Manif
         });
     }
     Ok(services)
+}
+
+/// Whether `/data` is among the places, which is all that may be.
+fn volumes(source: &Source, raw: &[Text]) -> Result<bool, ManifestError> {
+    for text in raw {
+        if text.value != "/data" {
+            let message = format!("a volume cannot be mounted at `{}`", text.value);
+            return Err(source
+                .wrong_word(text, message)
+                .with_hint("`/data` is the one place where a guest mounts a volume".to_owned()));
+        }
+    }
+    Ok(!raw.is_empty())
 }
 
 fn file_rule(source: &Source, raw: RawFileRule, overrides: bool) -> Result<FileRule, ManifestError> {

@@ -67,6 +67,12 @@ pub(super) static MANIFEST: Mapping = Mapping {
             "Files that are put into the image as they are.",
         ),
         Key(
+            "volumes",
+            Kind::Texts,
+            "Where its services have volumes, as `std::fs` finds them: `/data` is the one place. `run --volume NAME:/data` \
+             mounts one there before `main`.",
+        ),
+        Key(
             "override",
             Kind::Flag,
             "Whether all its files may take the place of files that the packages it requires bring.",

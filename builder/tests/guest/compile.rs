@@ -80,6 +80,7 @@ fn spec(name: &str) -> ServiceSpec {
         crate_dir: PathBuf::from("services").join(name),
         bin: name.to_owned(),
         features: Vec::new(),
+        mounts_data: false,
     }
 }
 

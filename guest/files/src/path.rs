@@ -1,5 +1,5 @@
-//! Which file system a path leads to: `/tmp` and `/proc` are the kernel's, in memory; `/data` is what the program
-//! mounted there, if it did; all else is the image's.
+//! Which file system a path leads to: `/tmp` and `/proc` are the kernel's, in memory; `/data` is what is
+//! mounted there, if something is; all else is the image's.
 
 use alloc::vec::Vec;
 

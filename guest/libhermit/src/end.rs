@@ -11,6 +11,7 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::fmt::{self, Write};
 use core::panic::{PanicInfo, PanicPayload};
+use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use hermitage_boot::Reason;
@@ -75,6 +76,15 @@ fn out_of_memory(size: usize, align: usize) -> ! {
 #[unsafe(no_mangle)]
 fn hermitage_kernel_panic(info: &PanicInfo<'_>) -> ! {
     because(Reason::Kernel, format_args!("{info}"))
+}
+
+/// Ends the guest before its program has begun: what was to be there for it cannot be (`guest/data`).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sys_hermitage_refuse(reason: *const u8, length: usize) -> ! {
+    // SAFETY: the caller gives so many bytes.
+    let reason = unsafe { slice::from_raw_parts(reason, length) };
+    let reason = core::str::from_utf8(reason).unwrap_or("`/data` cannot be mounted");
+    because(Reason::Boot, format_args!("{reason}"))
 }
 
 /// Ends the guest with the code of `reason`, and says so on the console.

@@ -16,7 +16,7 @@
 //! (`wraps.txt` lists the names; what was wrapped stays reachable as `__real_NAME`); and the patches in
 //! `guest/kernel/patches` make the kernel call our `hermitage_NAME`.
 #![no_std]
-#![feature(alloc_error_handler, std_internals)]
+#![feature(alloc_error_handler, linkage, std_internals)]
 #![expect(
     internal_features,
     reason = "the payload of a panic, which the panic runtime of Rust 1.85.0 gets"

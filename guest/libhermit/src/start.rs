@@ -14,6 +14,17 @@ unsafe extern "C" {
     fn __real_runtime_entry(argc: i32, argv: *const *const c_char, env: *const *const c_char) -> !;
 }
 
+unsafe extern "C" {
+    /// `guest/data` has it, which is linked with those programs alone whose packages want it.
+    #[linkage = "extern_weak"]
+    static __wrap_main: Option<unsafe extern "C" fn(isize, *const *const c_char) -> i32>;
+}
+
+/// The label of the volume that is mounted before `main`.
+const DATA: &[u8] = b"/data";
+const NO_DATA: &str = "`/data`: a volume is to be mounted there, but the program was built without what mounts it; \
+                       its package needs `volumes: [/data]` in `package.yaml`";
+
 /// What the kernel calls when it is up. Its own arguments and environment are the loader's words to it, not to the
 /// program; only a foreign loader, which hands over no boot configuration, has nothing better.
 #[unsafe(no_mangle)]
@@ -29,6 +40,11 @@ unsafe extern "C" fn __wrap_runtime_entry(
         None => (argc, argv, env),
     };
     control::listen();
+    // SAFETY: the linker set it, and nobody does later.
+    let mounts_data = unsafe { __wrap_main }.is_some();
+    if !mounts_data && disk::is_attached(DATA) {
+        end::because(Reason::Boot, format_args!("{NO_DATA}"));
+    }
     trace::reached(mark::MAIN);
     // SAFETY: these are as the kernel would give them: NUL-terminated strings that live for ever, `argc` of them in
     // `argv`, and a null pointer at the end of `env`.

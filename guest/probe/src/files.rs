@@ -188,8 +188,21 @@ pub fn speed(path: &str, label: &str, length: u64) {
 
 /// The first boot writes, each further one checks and changes; what is printed is the number of the boot.
 pub fn of_a_volume(label: &str, end: &str) {
-    let data = hermitage_runtime::folder::mount(label).unwrap();
-    assert_eq!(data, Path::new("/data"));
+    let data = Path::new("/data");
+    let mounted = hermitage_runtime::folder::mount(label);
+    if label == "/data" {
+        assert_eq!(
+            kind(mounted),
+            ErrorKind::AlreadyExists,
+            "it is there before `main`"
+        );
+    } else {
+        assert_eq!(mounted.unwrap(), data);
+        assert_eq!(
+            kind(hermitage_runtime::folder::mount(label)),
+            ErrorKind::AlreadyExists
+        );
+    }
     assert!(names("/").contains("data"));
     let counter = data.join("boots");
     let boots: u64 = fs::read_to_string(&counter).map_or(0, |text| text.parse().unwrap());
@@ -264,6 +277,37 @@ pub fn of_a_volume(label: &str, end: &str) {
             thread::park();
         }
     }
+}
+
+/// Knows nothing of volumes: `/data` is a folder.
+pub fn fill() {
+    let data = Path::new("/data");
+    let put = |number: usize| {
+        let path = data.join(number.to_string());
+        let mut file = File::create(path)?;
+        file.write_all(&pattern(number, 1_000_000))?;
+        file.sync_all()
+    };
+    // Whoever was here before has filled it.
+    let before = names(data).len();
+    let mut files = before;
+    let full = loop {
+        match put(files) {
+            Ok(()) => files += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    println!("{before} files were there, {files} are");
+    fs::remove_file(data.join(files.to_string())).unwrap();
+    for number in 0..files {
+        let content = fs::read(data.join(number.to_string())).unwrap();
+        assert!(content == pattern(number, 1_000_000), "file {number}");
+    }
+    // It goes on.
+    fs::remove_file(data.join((files - 1).to_string())).unwrap();
+    put(files - 1).unwrap();
+    println!("it goes on");
 }
 
 fn pattern(from: usize, length: usize) -> Vec<u8> {

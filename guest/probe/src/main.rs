@@ -118,9 +118,11 @@ fn main() {
         b"files" => files::of_the_image(),
         // Serves ranges of the file that is given: a line is an offset and a length, the answer the bytes.
         b"serve-file" => files::serve(&argument(0)),
-        // What `std::fs` does with files on the volume that is given, and what is there at the next boot; ends by
-        // itself, or waits to be cut off.
+        // What `std::fs` does with files on the volume that is given, at `/data` without a mount of its own, and what is
+        // there at the next boot; ends by itself, or waits to be cut off.
         b"data" => files::of_a_volume(&argument(0), &argument(1)),
+        // Fills the volume at `/data`, and goes on.
+        b"full" => files::fill(),
         // Reads so many bytes of a file of the image and of a volume, in order, and prints how fast.
         b"file-speed" => files::speed(&argument(0), &argument(1), number(2)),
         // Serves whoever measures, and never ends.

@@ -1,6 +1,7 @@
 //! Volumes from and to other files, and other sizes: by `qemu-img`, which knows all formats.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -138,6 +139,43 @@ impl Volumes {
         partial.publish(&target)
     }
 
+    /// Puts what `change` makes of a raw copy of a volume, at a path that is free, in the volume's place: all of it or
+    /// nothing. Its snapshots stay what they are.
+    ///
+    /// # Errors
+    /// There is no such volume; an instance has it, or had it meanwhile; `change` fails; the tool is not there, or fails.
+    pub fn edit<E: From<Error>>(
+        &self,
+        name: &VolumeName,
+        copy: &Path,
+        change: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let seen = {
+            let _lock = self.lock()?;
+            Seen::of(&self.unused(name)?)?
+        };
+        let point = Point {
+            volume: name.clone(),
+            snapshot: None,
+        };
+        self.export(&point, copy, Format::Raw)?;
+        change(copy)?;
+        let file = self.file(name).map_err(Error::from)?;
+        let format = Format::of(&file).ok_or_else(|| Error::from(VolumeError::Format(file)))?;
+        let partial = self.partial(name);
+        let arguments = ["convert", "-f", "raw", "-O", format.name()];
+        run("write", copy, &arguments, &[copy, &partial.path])?;
+        // Not before: the copies may take minutes.
+        let _lock = self.lock()?;
+        let file = self.unused(name)?;
+        if Seen::of(&file)? != seen {
+            return Err(Error::from(VolumeError::Changed(name.clone())).into());
+        }
+        partial.replace(&file)?;
+        self.tidy();
+        Ok(())
+    }
+
     /// Gives a volume another size; the old one and the new one, in bytes. A guest that runs may use what is new at once.
     ///
     /// # Errors
@@ -185,6 +223,22 @@ impl Volumes {
             }
         }
         Ok((now, size))
+    }
+}
+
+/// Which file it is, and when it was written last.
+#[derive(PartialEq, Eq)]
+struct Seen([i64; 4]);
+
+impl Seen {
+    fn of(file: &Path) -> Result<Self, Error> {
+        let metadata = fs::metadata(file).map_err(Error::io("read", file))?;
+        Ok(Self([
+            metadata.ino().cast_signed(),
+            metadata.size().cast_signed(),
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+        ]))
     }
 }
 

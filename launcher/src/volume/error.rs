@@ -36,6 +36,9 @@ pub enum VolumeError {
     /// The file is not what its name says.
     #[error("volume `{}` is not a qcow2 file", .0.display())]
     NotQcow2(PathBuf),
+    /// Somebody wrote to it while it was to be changed.
+    #[error("volume `{0}` was written to meanwhile; nothing was changed")]
+    Changed(VolumeName),
     /// The file is no file.
     #[error("volume `{}` is not a file with a disk in it", .0.display())]
     NotAFile(PathBuf),
@@ -192,7 +195,7 @@ impl VolumeError {
             Self::Size(_) => Some("a size is whole sectors of 512 bytes, such as `64M` or `1G`".to_owned()),
             Self::Format(_) => Some("rename it: its name says which format it has".to_owned()),
             Self::Label { .. } => Some(format!(
-                "give it one, `:LABEL` behind the name: up to {MAX_LABEL} letters, digits, `-`, `_` or `.`"
+                "give it one, `:LABEL` behind the name: up to {MAX_LABEL} letters, digits, `-`, `_` or `.`; or `/data`"
             )),
             Self::Written { name, .. } => Some(format!(
                 "export a snapshot: `cargo xtask volume snapshot {name} NOW`, then `{name}@NOW`"

@@ -18,9 +18,12 @@ fn is_word(text: &str) -> bool {
     starts && text.bytes().all(valid)
 }
 
+/// The label of a volume whose folder a guest mounts there before its program begins.
+const DATA: &str = "/data";
+
 /// Whether it can be a disk's serial.
 pub(super) fn is_label(text: &str) -> bool {
-    is_word(text) && text.len() <= MAX_LABEL
+    text == DATA || is_word(text) && text.len() <= MAX_LABEL
 }
 
 /// Whether it can be a name in the folder of volumes.
@@ -116,6 +119,7 @@ mod tests {
         }
         assert!("x".repeat(64).parse::<VolumeName>().is_ok());
         assert!(!is_label(&"x".repeat(21)));
+        assert!(is_label("/data") && !is_label("/") && !is_label("/srv"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod app;
 mod boot;
 mod compose;
+mod folder;
 mod lan;
 mod linux;
 mod probe;
@@ -44,6 +45,8 @@ enum What {
     /// What `compose` measures in a process of its own
     #[command(hide = true)]
     ComposeStep(compose::step::Args),
+    /// File systems that could keep a volume's folder, beside ours: power cuts, damage, full disks, speed
+    Folder(folder::Args),
     /// What the rootless LAN carries between two guests, beside QEMU's own sockets and, as root, a bridge of the host
     Lan(lan::Args),
     /// Reads, writes, flushes and transactions on a volume, beside Linux on the same machine; power cuts
@@ -58,6 +61,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         What::Boot(args) => boot::run(args, printer),
         What::Compose(args) => compose::run(args, printer),
         What::ComposeStep(args) => compose::step::run(args, printer),
+        What::Folder(args) => folder::run(args),
         What::Lan(args) => lan::run(args, printer),
         What::Run(args) => run::run(args, printer),
         What::Volume(args) => volume::run(args, printer),

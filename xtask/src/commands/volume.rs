@@ -66,15 +66,22 @@ enum Command {
         #[arg(value_name = "VOLUME[@SNAPSHOT]:PATH")]
         place: files::Place,
     },
-    /// Copy a file or folder from a volume to the host
-    #[command(after_help = "Example:\n  cargo xtask volume cp notes@before:/2026 ./notes")]
+    /// Copy a file or folder from a volume to the host, or from the host to a volume
+    #[command(after_help = "\
+Examples:
+  cargo xtask volume cp notes@before:/2026 ./notes
+  cargo xtask volume cp today.txt notes:/2026/
+
+A path of the host with a `:` in it begins with `./` or `/`. To a volume nothing is copied while an instance has it; then
+all of it is there, or nothing.")]
     Cp {
         /// What to copy
-        #[arg(value_name = "VOLUME[@SNAPSHOT]:PATH")]
-        place: files::Place,
+        #[arg(value_name = "VOLUME[@SNAPSHOT]:PATH|PATH")]
+        from: String,
 
-        /// The path that it gets, which is not there yet
-        to: PathBuf,
+        /// The path that it gets; on the host one that is not there yet, on a volume also a folder that it goes into
+        #[arg(value_name = "PATH|VOLUME:PATH")]
+        to: String,
     },
     /// Show volumes, as JSON
     #[command(after_help = "Example:\n  cargo xtask volume inspect db")]
@@ -242,7 +249,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
         }
         Command::Ls { place: Some(place) } => files::list(&volumes, &root, place, args.json, printer)?,
         Command::Cat { place } => files::cat(&volumes, &root, place)?,
-        Command::Cp { place, to } => files::copy(&volumes, &root, place, to)?,
+        Command::Cp { from, to } => files::copy(&volumes, &root, from, to)?,
         Command::Ls { place: None } => {
             let list = volumes.list()?;
             if args.json {

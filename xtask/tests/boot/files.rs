@@ -128,24 +128,116 @@ fn a_volume_and_the_image_are_read_beside_each_other() {
     assert_eq!(seen.console.lines().count(), 6, "{seen:?}");
 }
 
+/// A raw volume in a folder, as `--volume` names it.
+fn volume(folder: &Path, name: &str, size: u64) -> PathBuf {
+    let volume = folder.join(name);
+    File::create(&volume).unwrap().set_len(size).unwrap();
+    volume
+}
+
+/// Runs the probe with a volume at `/data`.
+fn with_data(volume: &Path, command: &str) -> RunRequest {
+    RunRequest {
+        volumes: vec![format!("{}:/data", volume.display()).parse().unwrap()],
+        ..request(image(), Entry::Direct, command)
+    }
+}
+
 #[test]
 #[ignore = "boots virtual machines"]
 fn files_on_a_volume_outlive_guests_that_end_and_that_are_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let volume = folder.path().join("kept.raw");
-    File::create(&volume).unwrap().set_len(64 << 20).unwrap();
-    let request = |command: &str| RunRequest {
-        volumes: vec![volume.to_str().unwrap().parse().unwrap()],
-        ..request(image(), Entry::Direct, command)
-    };
+    let kept = volume(folder.path(), "kept.raw", 64 << 20);
+    outlive(|end| RunRequest {
+        volumes: vec![kept.to_str().unwrap().parse().unwrap()],
+        ..request(image(), Entry::Direct, &format!("probe data kept {end}"))
+    });
+    // And where the program knows nothing of the volume.
+    let other = volume(folder.path(), "other.raw", 64 << 20);
+    outlive(|end| with_data(&other, &format!("probe data /data {end}")));
+}
+
+fn outlive(request: impl Fn(&str) -> RunRequest) {
     for boot in 0..4 {
         if boot % 2 == 0 {
-            let seen = seen(&request("probe data kept end"));
+            let seen = seen(&request("end"));
             assert_eq!(seen.console, format!("boot {boot}\n"), "{seen:?}");
             assert_eq!(seen.exit.code(), 0, "{seen:?}");
             continue;
         }
-        let said = cut_off(&request("probe data kept cut"), |line| line == "safe");
+        let said = cut_off(&request("cut"), |line| line == "safe");
         assert_eq!(said[0], format!("boot {boot}"), "{said:?}");
     }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_full_volume_is_said_loses_nothing_and_has_more_room_when_it_grew() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = volume(folder.path(), "data.raw", 32 << 20);
+    let files = |before: usize| {
+        let seen = seen(&RunRequest {
+            memory: "64M".parse().unwrap(),
+            ..with_data(&data, "probe full")
+        });
+        assert_eq!(seen.exit.code(), 0, "{seen:?}");
+        let (said, rest) = seen.console.split_once('\n').unwrap();
+        assert_eq!(rest, "it goes on\n", "{seen:?}");
+        let count = said
+            .strip_prefix(&format!("{before} files were there, "))
+            .unwrap();
+        count.strip_suffix(" are").unwrap().parse::<usize>().unwrap()
+    };
+    let small = files(0);
+    assert!((18..32).contains(&small), "{small} files of 1 MB on 32 MiB");
+    // More than 64 MiB, and the folder has it at the next mount.
+    File::options()
+        .write(true)
+        .open(&data)
+        .unwrap()
+        .set_len(128 << 20)
+        .unwrap();
+    let large = files(small);
+    assert!((90..128).contains(&large), "{large} files of 1 MB on 128 MiB");
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn what_cannot_be_mounted_at_data_ends_the_guest_before_its_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |volume: &Path, suffix: &str, words: &str| {
+        let before = fs::read(volume).unwrap();
+        let seen = seen(&RunRequest {
+            volumes: vec![format!("{}:/data{suffix}", volume.display()).parse().unwrap()],
+            ..request(image(), Entry::Direct, "probe hello")
+        });
+        assert_eq!(seen.exit.code(), 126, "{seen:?}");
+        assert!(
+            seen.console.starts_with("boot: `/data`: ") && seen.console.contains(words),
+            "{seen:?}"
+        );
+        assert_eq!(seen.console.lines().count(), 1, "{seen:?}");
+        assert!(fs::read(volume).unwrap() == before, "{words}: it was written");
+    };
+    let foreign = volume(folder.path(), "foreign.raw", 16 << 20);
+    fs::write(&foreign, vec![7; 16 << 20]).unwrap();
+    refused(&foreign, "", "the volume holds no folder, or a damaged one");
+    let small = volume(folder.path(), "small.raw", 1 << 20);
+    refused(&small, "", "the volume is too small for a folder");
+    let fresh = volume(folder.path(), "fresh.raw", 16 << 20);
+    refused(&fresh, ":ro", "attached with `:ro`");
+    // A folder whose volume was cut off.
+    let seen = seen(&with_data(&fresh, "probe hello"));
+    assert_eq!(
+        (seen.exit.code(), seen.console.as_str()),
+        (0, "hello\n"),
+        "{seen:?}"
+    );
+    File::options()
+        .write(true)
+        .open(&fresh)
+        .unwrap()
+        .set_len(8 << 20)
+        .unwrap();
+    refused(&fresh, "", "the volume is smaller than the folder on it");
 }

@@ -98,6 +98,9 @@ fn a_volume_has_one_writer_at_a_time_and_the_holder_is_named() {
         );
     user.xtask(&["volume", "rm", "data"])
         .fails_with(125, &["is attached to instance `first`"]);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    user.xtask(&["volume", "cp", file, "data:/"])
+        .fails_with(125, &["is attached to instance `first`"]);
     user.xtask(&["kill", "first"]).ok();
     for name in ["second", "third"] {
         user.detach(&["--name", name, "--volume", "data:ro"]).ok();

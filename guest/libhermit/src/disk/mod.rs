@@ -14,7 +14,7 @@ mod queue;
 mod volumes;
 
 pub(crate) use partition::Partition;
-pub(crate) use volumes::are_at;
+pub(crate) use volumes::{are_at, is_attached};
 
 use hermit::syscalls::sys_yield;
 use hermitage_boot::DeviceAddress;

@@ -78,6 +78,11 @@ fn find(label: &[u8]) -> Result<u64, Fault> {
     }
 }
 
+/// Whether a disk has this label. One that cannot be driven has none.
+pub(crate) fn is_attached(label: &[u8]) -> bool {
+    find(label).is_ok()
+}
+
 fn get(number: u64) -> Result<&'static Volume, Fault> {
     let volume = usize::try_from(number).ok().and_then(|at| volumes().get(at));
     volume

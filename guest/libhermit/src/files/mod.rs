@@ -3,7 +3,7 @@
 //! | path | what |
 //! | --- | --- |
 //! | `/tmp`, `/proc` | the kernel's files in memory, gone with the guest |
-//! | `/data` | what the program mounted there ([`mounted`]), if it did |
+//! | `/data` | what is mounted there ([`mounted`]), if something is: by `guest/data`, or by the program |
 //! | all else | the image's files, only to be read, read from its disk when they are asked for |
 //!
 //! The system calls of files are wrapped ([`calls`]): a path leads to the one or the other (`guest/files`), a descriptor

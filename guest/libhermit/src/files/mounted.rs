@@ -1,4 +1,4 @@
-//! What the program mounted at `/data`, in the terms of this module.
+//! What is mounted at `/data`, in the terms of this module.
 
 use alloc::vec::Vec;
 use core::ffi::c_void;
@@ -14,10 +14,15 @@ use crate::lock::Lock;
 
 static MOUNTED: Lock<Option<&'static Operations>> = Lock::new(None);
 
-/// Mounts a file system at `/data`. There is one.
+/// Mounts a file system at `/data`. There is one: 0, or -1 where it is another.
 #[unsafe(no_mangle)]
-extern "C" fn sys_hermitage_mount(operations: &'static Operations) {
-    MOUNTED.lock().get_or_insert(operations);
+extern "C" fn sys_hermitage_mount(operations: &'static Operations) -> i32 {
+    let mut mounted = MOUNTED.lock();
+    if mounted.is_some() {
+        return -1;
+    }
+    *mounted = Some(operations);
+    0
 }
 
 /// Whether something is mounted.

@@ -31,8 +31,8 @@ static OPERATIONS: Operations = Operations {
 // SAFETY: this is the signature that the glue gives it (`guest/libhermit/src/files/mounted.rs`), and any thread may call it
 // at any time.
 unsafe extern "C" {
-    /// Mounts a file system at `/data`.
-    safe fn sys_hermitage_mount(operations: &'static Operations);
+    /// Mounts a file system at `/data`: 0, or below 0 where there is one already.
+    safe fn sys_hermitage_mount(operations: &'static Operations) -> i32;
 }
 
 pub(super) fn mount(label: &str) -> io::Result<PathBuf> {
@@ -45,7 +45,10 @@ pub(super) fn mount(label: &str) -> io::Result<PathBuf> {
     }
     let tree = Tree::open(volume)?;
     TREE.set(tree).map_err(|_| io::ErrorKind::AlreadyExists)?;
-    sys_hermitage_mount(&OPERATIONS);
+    // Another copy of this crate may have mounted one: `guest/data` is compiled apart from the program.
+    if sys_hermitage_mount(&OPERATIONS) < 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     Ok(PathBuf::from("/data"))
 }
 

@@ -45,6 +45,14 @@ impl FromStr for Place {
     }
 }
 
+impl Place {
+    /// What `cp` takes for a path on a volume.
+    fn of(text: &str) -> Option<Self> {
+        let is_one = !text.starts_with(['.', '/']) && text.contains(':');
+        text.parse().ok().filter(|_| is_one)
+    }
+}
+
 /// A raw disk in a file.
 struct Raw(File);
 
@@ -184,8 +192,67 @@ fn read(tree: &Tree, node: &Node, to: &mut dyn io::Write) -> io::Result<()> {
     }
 }
 
-/// Copies a file, or a directory with all that is in it, to a path of the host that is not there yet.
-pub(crate) fn copy(volumes: &Volumes, root: &Path, place: &Place, to: &Path) -> Result<(), Failure> {
+/// Copies a file, or a directory with all that is in it: from a volume, or to one.
+pub(crate) fn copy(volumes: &Volumes, root: &Path, from: &str, to: &str) -> Result<(), Failure> {
+    match (Place::of(from), Place::of(to)) {
+        (Some(_), Some(_)) => Err(Failure::Usage(format!(
+            "`{from}` and `{to}` are both on volumes; one of them has to be a path of the host"
+        ))),
+        (None, Some(place)) => copy_to(volumes, root, Path::new(from), &place),
+        // All of a volume needs no path.
+        (place, None) => match place.map_or_else(|| from.parse(), Ok) {
+            Ok(place) => copy_from(volumes, root, &place, Path::new(to)),
+            Err(_) => Err(Failure::Usage(format!(
+                "neither `{from}` nor `{to}` is a path on a volume, `VOLUME:PATH`"
+            ))),
+        },
+    }
+}
+
+/// Brings a file or folder of the host. Links are followed.
+fn copy_to(volumes: &Volumes, root: &Path, from: &Path, place: &Place) -> Result<(), Failure> {
+    let shown = from.display().to_string();
+    let Point { volume, snapshot } = &place.volume;
+    if snapshot.is_some() {
+        return Err(Failure::Usage(format!(
+            "`{}` is a snapshot, which stays what it is",
+            place.volume
+        )));
+    }
+    let is_folder = fs::metadata(from)
+        .map_err(|error| failed(&shown, error))?
+        .is_dir();
+    let copy = Copy::new(root);
+    volumes.edit(volume, &copy.0, |raw| {
+        let put = || -> io::Result<()> {
+            let raw = File::options().read(true).write(true).open(raw)?;
+            let tree = Tree::open(Raw(raw))?;
+            let mut path = place.path.trim_end_matches('/').as_bytes().to_vec();
+            let there = tree.stat(&path);
+            if there.is_ok_and(|node| node.is_directory) {
+                let canonical = fs::canonicalize(from)?;
+                let name = canonical.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+                path = [&path[..], b"/", name.as_bytes()].concat();
+            } else if there.is_err() && place.path.ends_with('/') {
+                // Whoever says that it is a folder does not want a file of its name.
+                return Err(error::Error::NOT_FOUND.into());
+            }
+            match is_folder {
+                true => {
+                    if tree.stat(&path).is_err() {
+                        tree.make_directory(&path)?;
+                    }
+                    bring(&tree, from, &path)?;
+                }
+                false => bring_file(&tree, from, &path)?,
+            }
+            Ok(tree.sync()?)
+        };
+        put().map_err(|error| failed(&format!("{shown} to {volume}:{}", place.path), error))
+    })
+}
+
+fn copy_from(volumes: &Volumes, root: &Path, place: &Place, to: &Path) -> Result<(), Failure> {
     if to.symlink_metadata().is_ok() {
         return Err(failed(&to.display().to_string(), "it is there already"));
     }
@@ -261,21 +328,29 @@ fn bring(tree: &Tree, folder: &Path, into: &[u8]) -> io::Result<()> {
         let entry = entry?;
         let path = [into, b"/", entry.file_name().as_bytes()].concat();
         if fs::metadata(entry.path())?.is_dir() {
-            tree.make_directory(&path)?;
+            if !tree.stat(&path).is_ok_and(|node| node.is_directory) {
+                tree.make_directory(&path)?;
+            }
             bring(tree, &entry.path(), &path)?;
-            continue;
+        } else {
+            bring_file(tree, &entry.path(), &path)?;
         }
-        let how = How {
-            create: true,
-            write: true,
-            ..How::default()
-        };
-        let inode = tree.open_file(&path, how)?;
-        let written = write(tree, inode, &entry.path());
-        tree.close(inode)?;
-        written?;
     }
     Ok(())
+}
+
+/// Brings a file; one that is there is replaced.
+fn bring_file(tree: &Tree, from: &Path, path: &[u8]) -> io::Result<()> {
+    let how = How {
+        create: true,
+        truncate: true,
+        write: true,
+        ..How::default()
+    };
+    let inode = tree.open_file(path, how)?;
+    let written = write(tree, inode, from);
+    tree.close(inode)?;
+    written
 }
 
 fn write(tree: &Tree, inode: u64, from: &Path) -> io::Result<()> {

@@ -44,6 +44,7 @@ pub(crate) fn compose_probe_with(
         crate_dir: crate_dir.clone(),
         bin: "probe".to_owned(),
         features: vec![],
+        mounts_data: true,
     };
     let built = build_services(&session(crate_dir), &toolchain, &libhermit, &[spec])?;
     let binaries = built
