@@ -37,6 +37,7 @@ pub(super) fn image(printer: &Printer) -> Result<PathBuf, PackageError> {
         crate_dir: PathBuf::from("services/kv"),
         bin: "kv".to_owned(),
         features: Vec::new(),
+        mounts_data: false,
     };
     let built = build_services(&session, &toolchain, &kernel, &[kv])?;
     let binaries = built
