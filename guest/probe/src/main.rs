@@ -88,6 +88,8 @@ fn main() {
         b"open-sockets" => tcp::open_sockets(),
         // Connects to the given port of the host in QEMU's user network: its own address, or why not.
         b"connect" => tcp::connect(number(0) as u16),
+        // Binds many sockets to any port, then asks the given port of the host by a datagram; the answer.
+        b"ask" => tcp::ask_by_datagram(number(0) as u16),
         // The address of the given name.
         b"resolve" => tcp::resolve(&env::args().nth(2).unwrap_or_default()),
         // Starts threads until there is no memory for one.

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// The port that the test forwards.
 const PORT: u16 = 9000;
 
+/// Where QEMU's user network has its host.
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+
 fn listen(port: u16) -> TcpListener {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()
 }
@@ -108,9 +111,21 @@ pub fn echo_datagrams() {
     }
 }
 
+pub fn ask_by_datagram(port: u16) {
+    // More than there are ports for those that ask for none in particular.
+    for _ in 0..17_000 {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        assert!(socket.local_addr().unwrap().port() >= 49152);
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect((HOST, port)).unwrap();
+    socket.send(b"question").unwrap();
+    let mut buffer = [0; 100];
+    let length = socket.recv(&mut buffer).unwrap();
+    println!("{}", buffer[..length].escape_ascii());
+}
+
 pub fn connect(port: u16) {
-    /// Where QEMU's user network has its host.
-    const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
     match TcpStream::connect((HOST, port)) {
         Ok(stream) => println!("{}", stream.local_addr().unwrap().ip()),
         Err(error) => println!("{:?}", error.kind()),

@@ -228,3 +228,25 @@ fn a_burst_of_datagrams_is_answered() {
         missing.remove(&received[0]);
     }
 }
+
+/// Patch 0097.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_guest_asks_by_datagram() {
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut buffer = [0; 100];
+        let (length, from) = server.recv_from(&mut buffer).unwrap();
+        server.send_to(b"answer", from).unwrap();
+        buffer[..length].to_vec()
+    });
+    let seen = seen(&request(image(), Entry::Direct, &format!("probe ask {port}")));
+    assert_eq!(
+        (seen.exit.code(), seen.console.as_str()),
+        (0, "answer\n"),
+        "{seen:?}"
+    );
+    assert_eq!(server.join().unwrap(), b"question");
+}
