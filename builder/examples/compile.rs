@@ -43,6 +43,7 @@ fn run(session: &Session<'_>) -> Result<(), Box<dyn std::error::Error>> {
             crate_dir: pair[0].clone().into(),
             bin: pair[1].clone(),
             features: Vec::new(),
+            mounts_data: false,
         })
         .collect();
     let toolchain = GuestToolchain::provide(session)?;

@@ -15,6 +15,7 @@ use launcher::{Error, GuestExit, Instance, InstanceName, Launch, RunRequest, log
 use serde_json::json;
 
 use crate::commands::front::{Console, Front};
+use crate::commands::instance::facts::Facts;
 use crate::commands::instance::{self, start};
 use crate::failure::Failure;
 use crate::printer::{Printer, Verbosity};
@@ -40,8 +41,8 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Print it as JSON
-    #[arg(long, requires = "dry_run")]
+    /// Print as JSON what `--detach` started, as `ps --json` has it, or what `--dry-run` shows
+    #[arg(long)]
     json: bool,
 }
 
@@ -80,6 +81,11 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             "`--rm` removes an instance at its end, `--restart` starts it again: one of the two".to_owned(),
         ));
     }
+    if args.json && !args.keep.detach && !args.dry_run {
+        return Err(Failure::Usage(
+            "`--json` goes with `--detach` or `--dry-run`: in front there is the guest's console".to_owned(),
+        ));
+    }
     let mut request = args.request.read(printer)?;
     if args.dry_run {
         show(&launcher::plan(&request)?, args.json, printer);
@@ -91,7 +97,14 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     if args.keep.detach {
         drop(launch);
         start::detach(instance, printer)?;
-        printer.data(&format!("{name}\n"));
+        if !args.json {
+            printer.data(&format!("{name}\n"));
+        } else if let Ok(seen) = instance::instances()?.see(&name) {
+            printer.json(&Facts::of(&seen));
+        } else {
+            // With `--rm` it may be gone.
+            printer.json(&json!({ "name": name.as_str() }));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     // Before the start, so that no signal leaves the instance behind.

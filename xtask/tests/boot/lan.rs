@@ -76,8 +76,12 @@ impl User {
     /// Starts a guest in the background.
     pub(super) fn start(&self, name: &str, more: &[&str], command: &str) {
         let image = image().to_str().unwrap();
-        let run = ["run", "-d", "--accel", "tcg", "-e", command, image, name];
-        self.does(&[&run[..], more].concat());
+        let run = [
+            "run", "-d", "--json", "--accel", "tcg", "-e", command, image, name,
+        ];
+        let started = self.json(&[&run[..], more].concat());
+        assert_eq!(started["name"], name, "{started}");
+        assert_eq!(started["state"], "running", "{started}");
     }
 
     /// The ports of this host that lead to a guest.

@@ -10,7 +10,7 @@ use crate::workspace;
 
 /// What is known of an instance.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     pub(super) name: String,
     pub(super) image: String,
     pub(super) role: String,
@@ -38,7 +38,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn of(seen: &Seen) -> Self {
+    pub(crate) fn of(seen: &Seen) -> Self {
         let Seen {
             record,
             state,

@@ -1,7 +1,7 @@
 //! The commands on instances: one module for each, and what they share.
 
 pub(crate) mod attach;
-mod facts;
+pub(crate) mod facts;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
