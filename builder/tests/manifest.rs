@@ -138,8 +138,8 @@ hint: did you mean `role`?"
 hint: did you mean `version`?"
     );
     assert!(warned("xyzzy: 1\n").ends_with(
-        "hint: known are `name`, `title`, `author`, `version`, `description`, `require`, `services`, `files`, \
-        `override`, `env`, `volumes`, `config_set`, `config_set_default`, `size`, `binary`, `created`, `platform`"
+        "hint: known are `name`, `title`, `author`, `version`, `description`, `require`, `services`, `files`, `volumes`, \
+        `override`, `env`, `config_set`, `config_set_default`, `size`, `binary`, `created`, `platform`"
     ));
     let many: String = (0..1000).map(|n| format!("x{n}: 1\n")).collect();
     assert_eq!(good(&many).warnings.len(), 32);
