@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use launcher::{Entry, MachineType, RunRequest};
@@ -141,7 +141,7 @@ fn a_microvm_has_slots_for_as_many_volumes_as_there_may_be() {
     for volume in &volumes {
         File::create(volume).unwrap().set_len(1 << 20).unwrap();
     }
-    let volumes: Vec<_> = volumes.iter().map(|path| path.as_path()).collect();
+    let volumes: Vec<_> = volumes.iter().map(PathBuf::as_path).collect();
     for acpi in [true, false] {
         for at in 0..volumes.len() {
             let request = on_a_microvm(&volumes, acpi, &format!("try-volume v{at}"));
