@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use super::ServeError;
 use crate::file::FileError;
 
-/// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it.
-const HANDOVER: Duration = Duration::from_secs(5);
+/// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it. Generous:
+/// with 5 s a stack was twice not started again after ten power cuts, and who was late is not known.
+const HANDOVER: Duration = Duration::from_secs(30);
 
 /// Makes the folder, and takes its lock.
 pub(super) fn take(folder: &Path) -> Result<File, ServeError> {
