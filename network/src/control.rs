@@ -17,7 +17,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, FlockOperation, flock, unlinkat};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +104,12 @@ pub(crate) enum Request {
     Attach(Attachment),
     Members,
     Find(String),
-    Dial { guest: String, port: u16 },
+    Dial {
+        guest: String,
+        port: u16,
+    },
+    /// To end, unless it has guests.
+    Retire,
 }
 
 /// What it gets.
@@ -114,6 +120,7 @@ pub(crate) enum Reply {
     Members(Vec<Member>),
     Addresses(Vec<Ipv4Addr>),
     Dialled,
+    Retired,
     Error(String),
 }
 
@@ -218,6 +225,18 @@ impl Client {
     /// The process is gone.
     pub fn members(&mut self) -> Result<Vec<Member>, ControlError> {
         match self.ask(&Request::Members, None)? {
+            Reply::Members(members) => Ok(members),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has the network's process end: from now on it takes nobody. If there are guests it goes on, and they are given.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(crate) fn retire(&mut self) -> Result<Vec<Member>, ControlError> {
+        match self.ask(&Request::Retire, None)? {
+            Reply::Retired => Ok(Vec::new()),
             Reply::Members(members) => Ok(members),
             other => Err(unexpected(&other)),
         }
@@ -332,22 +351,21 @@ pub(crate) fn lock(folder: &Path) -> Result<OwnedFd, ControlError> {
 }
 
 /// The socket of the network in `folder`, in the place of one that a process left that is gone.
-pub(crate) fn listen(folder: &Path) -> io::Result<UnixListener> {
-    let path = folder.join(SOCKET);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+pub(crate) fn listen(folder: &File) -> io::Result<UnixListener> {
+    match unlinkat(folder, SOCKET, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
     }
-    let folder = File::open(folder)?;
-    let listener = UnixListener::bind(short(&folder))?;
+    let listener = UnixListener::bind(short(folder))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Removes the socket, so that whoever comes from now on starts a new process.
-pub(crate) fn unlisten(folder: &Path) {
+/// Removes the socket, so that whoever comes from now on starts a new process. The folder is the one that was listened
+/// in, not the one that has its path now: a network that was removed and made again has another process's socket there.
+pub(crate) fn unlisten(folder: &File) {
     // It is ours; one that cannot be removed refuses connections, which says the same.
-    let _ = fs::remove_file(folder.join(SOCKET));
+    let _ = unlinkat(folder, SOCKET, AtFlags::empty());
 }
 
 /// A pair of sockets for a guest's network card: QEMU's end, and the switch's.

@@ -1,7 +1,7 @@
 //! The process of a network: one loop over the guests' cards, the users' connections and the gateway's sockets.
 //!
 //! ```text
-//! start -> serving -> nobody uses it for LINGER -> end
+//! start -> serving -> nobody uses it for LINGER, or its network is removed -> end
 //! ```
 //!
 //! Killed, it leaves nothing that matters: the addresses are on disk before they are given out, the guests' cards live
@@ -65,7 +65,8 @@ pub enum ServeError {
 
 /// A network that is about to be served: it listens, and nobody else serves it.
 pub struct Server {
-    folder: PathBuf,
+    /// Where it listens.
+    folder: File,
     /// Held for its lock.
     _lock: File,
     listener: UnixListener,
@@ -77,6 +78,8 @@ pub struct Server {
     ports: BTreeMap<u32, Port>,
     clients: BTreeMap<u32, Client>,
     next: u32,
+    /// It is to end: its network is removed.
+    retired: bool,
 }
 
 impl Server {
@@ -85,10 +88,10 @@ impl Server {
     /// # Errors
     /// Another process serves it; its files cannot be used.
     pub fn open(folder: &Path, name: &str, settings: &Settings) -> Result<Self, ServeError> {
-        let lock = take(folder)?;
+        let (opened, lock) = take(folder)?;
         let subnet = settings.subnet;
         let leases = Leases::open(&folder.join("leases.json"), subnet)?;
-        let listener = control::listen(folder).map_err(FileError::io("listen in", folder))?;
+        let listener = control::listen(&opened).map_err(FileError::io("listen in", folder))?;
         let poller = Arc::new(Poller::new().map_err(ServeError::Wait)?);
         poller
             .add(&listener, Token::Control, Interest::READ)
@@ -96,7 +99,7 @@ impl Server {
         // The standard library's source of random numbers, which is the kernel's.
         let seed = RandomState::new().hash_one(name);
         Ok(Self {
-            folder: folder.to_owned(),
+            folder: opened,
             _lock: lock,
             listener,
             poller,
@@ -107,6 +110,7 @@ impl Server {
             ports: BTreeMap::new(),
             clients: BTreeMap::new(),
             next: 0,
+            retired: false,
         })
     }
 
@@ -133,7 +137,7 @@ impl Server {
                 None
             };
             let left = unused_since.map(|since| linger.saturating_sub(now.duration_since(since)));
-            if left == Some(Duration::ZERO) {
+            if self.retired || left == Some(Duration::ZERO) {
                 control::unlisten(&self.folder);
                 return Ok(());
             }
@@ -301,7 +305,11 @@ impl Server {
                 Ok(attached) => Reply::Attached(attached),
                 Err(message) => Reply::Error(message),
             },
-            Request::Members => Reply::Members(self.members()),
+            Request::Retire if self.ports.is_empty() => {
+                self.retired = true;
+                Reply::Retired
+            }
+            Request::Members | Request::Retire => Reply::Members(self.members()),
             Request::Find(name) => Reply::Addresses(match self.gateway.names.find(&name) {
                 Found::Addresses(addresses) => addresses,
                 Found::Nobody | Found::Elsewhere => Vec::new(),

@@ -167,15 +167,20 @@ impl Store {
         Ok(settings.write(&folder)?)
     }
 
-    /// Removes a network, with the addresses that it gave out.
+    /// Removes a network, with the addresses that it gave out. Its process ends.
     ///
     /// # Errors
     /// There is none, guests use it, or it cannot be removed.
     pub fn remove(&self, name: &NetworkName) -> Result<(), StoreError> {
         self.settings(name)?;
         let folder = self.folder(name);
+        if !folder.exists() {
+            return Ok(());
+        }
+        // Who wants to start its process meanwhile waits, and finds no network.
+        let _lock = control::lock(&folder)?;
         if let Some(mut client) = Client::connect(&folder)? {
-            let guests: Vec<_> = client.members()?.into_iter().map(|member| member.name).collect();
+            let guests: Vec<_> = client.retire()?.into_iter().map(|member| member.name).collect();
             if !guests.is_empty() {
                 let name = name.clone();
                 return Err(StoreError::InUse { name, guests });

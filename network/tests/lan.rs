@@ -2,6 +2,7 @@
 
 mod guest;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -9,7 +10,7 @@ use std::thread;
 
 use guest::{DEADLINE, Network, attachment, forward, mac};
 use hermitage_network::control::{Client, card};
-use hermitage_network::{Mac, Settings};
+use hermitage_network::{Mac, NetworkName, Settings};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress,
@@ -374,6 +375,42 @@ fn a_network_ends_when_nobody_uses_it_and_starts_again() {
     network.ended();
     assert!(Client::connect(&network.folder()).unwrap().is_none());
     assert!(network.client().members().unwrap().is_empty());
+}
+
+/// `down`, and `up` at once: the process before ends while the guests of the new network come.
+#[test]
+fn a_network_that_is_made_again_is_let_alone_by_the_process_before() {
+    let removals: [fn(&Network); 2] = [
+        |network| network.store().remove(&NetworkName::default()).unwrap(),
+        |network| fs::remove_dir_all(network.folder()).unwrap(),
+    ];
+    for remove in removals {
+        let network = network();
+        let user = network.client();
+        let before = network.process();
+        remove(&network);
+        let _guest = network.guest(1, "kv", &[]);
+        drop(user);
+        before.join().unwrap();
+        let mut client = Client::connect(&network.folder()).unwrap().unwrap();
+        assert_eq!(client.members().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_network_with_guests_is_not_removed_and_one_without_ends() {
+    let network = network();
+    let guest = network.guest(1, "kv", &[]);
+    let name = NetworkName::default();
+    let error = network.store().remove(&name).unwrap_err();
+    assert_eq!(error.to_string(), "network `default` is in use by `kv`");
+    let user = network.client();
+    drop(guest);
+    while network.store().remove(&name).is_err() {}
+    // Whoever only asks does not keep it.
+    network.ended();
+    user.wait();
+    assert!(!network.folder().exists());
 }
 
 #[test]

@@ -1,35 +1,33 @@
 //! What a network's process needs of the host before it serves: that nobody else does, and whom to ask for names.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddrV4};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
 use super::ServeError;
 use crate::file::FileError;
 
-/// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it. Generous:
-/// with 5 s a stack was twice not started again after ten power cuts, and who was late is not known.
-const HANDOVER: Duration = Duration::from_secs(30);
+/// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it.
+const HANDOVER: Duration = Duration::from_secs(5);
 
-/// Makes the folder, and takes its lock.
-pub(super) fn take(folder: &Path) -> Result<File, ServeError> {
+/// Makes the folder, opens it, and takes its lock.
+pub(super) fn take(folder: &Path) -> Result<(File, File), ServeError> {
     fs::create_dir_all(folder).map_err(FileError::io("create", folder))?;
+    let opened = File::open(folder).map_err(FileError::io("open", folder))?;
     let path = folder.join("lock");
-    let opened = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let lock = opened.map_err(FileError::io("open", &path))?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let lock = openat(&opened, "lock", flags, Mode::from_raw_mode(0o666));
+    let lock = lock.map_err(|errno| FileError::io("open", &path)(errno.into()))?;
+    let lock = File::from(lock);
     let deadline = Instant::now() + HANDOVER;
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
+            Ok(()) => return Ok((opened, lock)),
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
             Err(Errno::WOULDBLOCK) => return Err(ServeError::Served(folder.to_owned())),
             Err(errno) => return Err(FileError::io("lock", &path)(errno.into()).into()),

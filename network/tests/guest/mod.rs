@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hermitage_network::control::{Attached, Attachment, Client, ControlError, Forward, card};
 use hermitage_network::server::Server;
-use hermitage_network::{Mac, Settings};
+use hermitage_network::{Mac, NetworkName, Settings, Store};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_millis(50);
 
 /// A network in a folder of its own.
 pub(crate) struct Network {
-    folder: tempfile::TempDir,
+    root: tempfile::TempDir,
     settings: Settings,
     server: Mutex<Option<JoinHandle<()>>>,
 }
@@ -34,14 +34,18 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            root: tempfile::tempdir().unwrap(),
             settings,
             server: Mutex::default(),
         }
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
-        self.folder.path().join("app")
+        self.store().folder(&NetworkName::default())
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(self.root.path())
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -56,7 +60,12 @@ impl Network {
 
     /// Waits until the network's process has ended.
     pub(crate) fn ended(&self) {
-        self.server.lock().unwrap().take().unwrap().join().unwrap();
+        self.process().join().unwrap();
+    }
+
+    /// The network's process, a thread here.
+    pub(crate) fn process(&self) -> JoinHandle<()> {
+        self.server.lock().unwrap().take().unwrap()
     }
 
     /// Attaches a guest that has a card and no address yet.
