@@ -202,6 +202,7 @@ volumes:
 services:
   a: { volumes: [data, other, ./data.raw] }
   b: { volumes: [data:db:ro] }
+  c: { volumes: [data:/data] }
 ",
     )
     .unwrap();
@@ -217,4 +218,5 @@ services:
     };
     assert_eq!(texts("a"), ["shop-data:data", "other", "/x/shop/./data.raw"]);
     assert_eq!(texts("b"), ["shop-data:db:ro"]);
+    assert_eq!(texts("c"), ["shop-data:/data"]);
 }

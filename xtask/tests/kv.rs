@@ -3,6 +3,7 @@
 //! Run by `cargo xtask test`, or alone, after `cargo xtask compose kv`, by
 //! `cargo test --release -p xtask --test kv -- --ignored`. What kv answers to what is tested on the host, in its crate.
 
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
@@ -154,26 +155,37 @@ fn listens_on_the_port_that_its_environment_names() {
 #[test]
 #[ignore = "boots virtual machines"]
 fn a_bad_port_ends_the_guest_with_its_message_and_its_code() {
+    ends_with(78, "`PORT` is not a port", |request| {
+        request.environment = vec!["PORT=http".parse().unwrap()];
+    });
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_volume_that_is_to_be_mounted_needs_a_program_that_mounts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = folder.path().join("notes.raw");
+    fs::write(&volume, vec![0; 16 << 20]).unwrap();
+    ends_with(126, "needs `volumes: [/data]` in `package.yaml`", |request| {
+        request.volumes = vec![format!("{}:/data", volume.display()).parse().unwrap()];
+    });
+    assert!(fs::read(&volume).unwrap() == vec![0; 16 << 20], "it was written to");
+}
+
+/// Boots a kv that ends by itself, with this code and these words.
+#[track_caller]
+fn ends_with(code: i32, words: &str, change: impl FnOnce(&mut RunRequest)) {
     let root = tempfile::tempdir().unwrap();
-    let request = RunRequest {
-        environment: vec!["PORT=http".parse().unwrap()],
-        ..RunRequest::new(image(), "kv".parse().unwrap())
-    };
+    let mut request = RunRequest::new(image(), "kv".parse().unwrap());
+    change(&mut request);
     let console = Console::default();
     let machine = launcher::plan(&request)
         .unwrap()
         .start(root.path(), console.clone())
         .unwrap();
     let exit = machine.wait_for(BOOT_DEADLINE).expect("the guest ends");
-    assert!(
-        matches!(&exit, GuestExit::Ended(end) if end.code == 78),
-        "{exit:?}"
-    );
-    assert!(
-        console.text().contains("`PORT` is not a port"),
-        "{}",
-        console.text()
-    );
+    assert_eq!(exit.code(), code, "{exit:?}");
+    assert!(console.text().contains(words), "{}", console.text());
 }
 
 #[test]

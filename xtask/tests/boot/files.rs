@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use launcher::{Entry, MachineType, RunRequest};
 
+use super::lan::User;
 use super::tcp::Listening;
 use super::{cut_off, image, probe, request, seen};
 
@@ -167,6 +168,32 @@ fn outlive(request: impl Fn(&str) -> RunRequest) {
         }
         let said = cut_off(&request("cut"), |line| line == "safe");
         assert_eq!(said[0], format!("boot {boot}"), "{said:?}");
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_stack_mounts_its_volume_and_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = folder.path().join("diary/stack.yaml");
+    fs::create_dir(folder.path().join("diary")).unwrap();
+    let services = format!(
+        "image: {}
+volumes:
+  kept: {{ size: 64M }}
+services:
+  probe: {{ command: probe data /data end, volumes: [kept:/data], restart: no }}
+",
+        image().display()
+    );
+    fs::write(&stack, services).unwrap();
+    let user = User::new();
+    for boot in 0..2 {
+        user.does(&["up", "-d", stack.to_str().unwrap()]);
+        user.does(&["wait", "diary-probe-1"]);
+        let said = user.does(&["logs", "diary-probe-1"]);
+        assert!(said.ends_with(&format!("boot {boot}\n")), "{said}");
+        user.does(&["down", stack.to_str().unwrap()]);
     }
 }
 

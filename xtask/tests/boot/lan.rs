@@ -55,7 +55,7 @@ impl User {
     }
 
     /// What a command wrote, which must succeed.
-    fn does(&self, arguments: &[&str]) -> String {
+    pub(super) fn does(&self, arguments: &[&str]) -> String {
         let output = self.xtask(arguments);
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
