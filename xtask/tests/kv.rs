@@ -169,12 +169,15 @@ fn a_volume_that_is_to_be_mounted_needs_a_program_that_mounts_it() {
     ends_with(126, "needs `volumes: [/data]` in `package.yaml`", |request| {
         request.volumes = vec![format!("{}:/data", volume.display()).parse().unwrap()];
     });
-    assert!(fs::read(&volume).unwrap() == vec![0; 16 << 20], "it was written to");
+    assert!(
+        fs::read(&volume).unwrap() == vec![0; 16 << 20],
+        "it was written to"
+    );
 }
 
 /// Boots a kv that ends by itself, with this code and these words.
 #[track_caller]
-fn ends_with(code: i32, words: &str, change: impl FnOnce(&mut RunRequest)) {
+fn ends_with(code: u8, words: &str, change: impl FnOnce(&mut RunRequest)) {
     let root = tempfile::tempdir().unwrap();
     let mut request = RunRequest::new(image(), "kv".parse().unwrap());
     change(&mut request);
