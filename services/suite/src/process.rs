@@ -10,9 +10,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait_for;
 
-/// The packages of the services.
-const PACKAGES: [&str; 6] = ["kv", "db", "storage", "master", "worker", "ui"];
-
 /// A running service.
 pub struct Process {
     child: Child,
@@ -27,9 +24,9 @@ pub fn command(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> 
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build
-            .arg("build")
-            .args(PACKAGES.map(|name| ["-p", name]).as_flattened());
+        // Those of all packages, since the tests were compiled so: with the services alone, libraries that they share with
+        // others would have fewer features, and be compiled once more.
+        build.args(["build", "--workspace", "--bins"]);
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -151,21 +151,25 @@ fn echoed(socket: &UdpSocket, send: impl Fn()) -> Vec<u8> {
 #[ignore = "boots virtual machines"]
 fn what_was_damaged_on_its_way_is_not_received() {
     with_a_guest_far_away(|| {
-        let socket = UdpSocket::bind((FAR, 0)).unwrap();
-        let from = socket.local_addr().unwrap().port();
         let sender = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::UDP)).unwrap();
         let send = |datagram: &[u8]| {
             let sent = sendto(&sender, datagram, SendFlags::empty(), &GUEST);
             assert_eq!(sent, Ok(datagram.len()));
         };
-        let [first, damaged, last] = [b"first", b"flaws", b"final"].map(|words| datagram(from, words));
-        assert_eq!(echoed(&socket, || send(&first)), b"first");
-        let damaged = [&damaged[..damaged.len() - 1], b"d"].concat();
+        // From a socket each: what was sent more than once is answered more than once.
+        let sockets = [(); 2].map(|()| UdpSocket::bind((FAR, 0)).unwrap());
+        let [from_one, from_other] = sockets
+            .each_ref()
+            .map(|socket| socket.local_addr().unwrap().port());
+        let first = datagram(from_one, b"first");
+        assert_eq!(echoed(&sockets[0], || send(&first)), b"first");
+        let [flaws, last] = [b"flaws", b"final"].map(|words| datagram(from_other, words));
+        let damaged = [&flaws[..flaws.len() - 1], b"d"].concat();
         let send_both = || {
             send(&damaged);
             send(&last);
         };
-        assert_eq!(echoed(&socket, send_both), b"final");
+        assert_eq!(echoed(&sockets[1], send_both), b"final");
     });
 }
 

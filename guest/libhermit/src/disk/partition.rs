@@ -10,7 +10,7 @@ use hermit::syscalls::sys_yield;
 use hermitage_boot::Files;
 use hermitage_erofs::reader::ReadAt;
 use hermitage_files::cache::{Cache, Device, Failed, WINDOW};
-use hermitage_files::disk::{Pieces, SECTOR};
+use hermitage_files::disk::SECTOR;
 
 use super::Disk;
 use super::memory::Pages;

@@ -16,11 +16,12 @@ use crate::printer::Printer;
 Examples:
   cargo xtask down
   cargo xtask down --volumes node-micro
+  cargo xtask down ./shop/stack.yaml
 
 Stops and removes all instances of the stack, each service before those that it depends on, and the stack's own
 network. Its volumes stay, unless they are to go, too.")]
 pub(crate) struct Args {
-    /// The stack; the one that there is, if there is one alone
+    /// The stack, by its name or by the path of its folder or file; the one that there is, if there is one alone
     stack: Option<String>,
 
     /// Remove the stack's own volumes, too, with all that is on them
@@ -30,9 +31,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
     let name = named(args.stack.as_ref())?;
+    let given = args.stack.as_ref().unwrap_or(&name);
     let (members, stack) = match of(&name) {
         // It may be down already.
-        Err(Failure::NoStack { .. }) if args.volumes && read(&name).is_ok() => (Vec::new(), read(&name).ok()),
+        Err(Failure::NoStack { .. }) if args.volumes && read(given).is_ok() => (Vec::new(), read(given).ok()),
         members => {
             let members = members?;
             // Its file may be gone, or be wrong by now; the order is not worth a failure.

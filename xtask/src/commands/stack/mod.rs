@@ -44,19 +44,28 @@ impl std::str::FromStr for Scale {
 
 /// Reads the stack of a package, which is given by its name or by a path to its folder or file.
 pub(crate) fn read(package: &str) -> Result<Stack, Failure> {
-    let path = match compose::is_path(package) {
-        true => PathBuf::from(package),
+    match compose::is_path(package) {
+        true => read_file(&file_at(package)),
         // A package that is not there is another fault than one without a stack.
-        false => compose::manifest(&workspace::root(), package)?.with_file_name(FILE),
-    };
-    let path = if path.is_dir() { path.join(FILE) } else { path };
-    read_file(&std::path::absolute(&path).unwrap_or(path))
+        false => read_file(&compose::manifest(&workspace::root(), package)?.with_file_name(FILE)),
+    }
 }
 
-/// Reads a stack from its file, whose folder has its name.
+/// The file of a stack that is given by a path to it or to its folder.
+fn file_at(path: &str) -> PathBuf {
+    let path = PathBuf::from(path);
+    let path = if path.is_dir() { path.join(FILE) } else { path };
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The name of a stack, which is that of its file's folder.
+fn name_of(file: &Path) -> String {
+    let folder = file.parent().and_then(Path::file_name).unwrap_or_default();
+    folder.to_string_lossy().into_owned()
+}
+
 fn read_file(path: &Path) -> Result<Stack, Failure> {
-    let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
-    Ok(Stack::read(path, &folder.to_string_lossy())?)
+    Ok(Stack::read(path, &name_of(path))?)
 }
 
 /// The image of a stack; composed, if it is not there.
@@ -74,10 +83,13 @@ pub(crate) fn image(stack: &Stack, printer: &Printer) -> Result<PathBuf, Failure
     }
 }
 
-/// The one stack that there is, unless one is named.
-fn named(name: Option<&String>) -> Result<String, Failure> {
-    if let Some(name) = name {
-        return Ok(name.clone());
+/// The name of the one stack that there is, unless one is given, as for [`read`].
+fn named(stack: Option<&String>) -> Result<String, Failure> {
+    if let Some(stack) = stack {
+        return Ok(match compose::is_path(stack) {
+            true => name_of(&file_at(stack)),
+            false => stack.clone(),
+        });
     }
     let stacks: BTreeSet<_> = all()?.into_iter().map(|member| member.stack).collect();
     let stacks: Vec<_> = stacks.into_iter().collect();

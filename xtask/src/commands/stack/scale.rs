@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(required = true, value_name = "SERVICE=N")]
     numbers: Vec<Scale>,
 
-    /// The stack; the one that there is, if there is one alone
+    /// The stack, by its name or by the path of its folder or file; the one that there is, if there is one alone
     #[arg(long)]
     stack: Option<String>,
 }
