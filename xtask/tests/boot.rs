@@ -433,7 +433,7 @@ fn blocks_in_use(image: &[u8]) -> Vec<usize> {
     let mut start = 0;
     for stretch in is_used.chunk_by(|a, b| a == b) {
         let length = stretch.len();
-        let is_taken = |at: &usize| *at < ENDS || length - at <= ENDS || at % STEP == 0;
+        let is_taken = |at: &usize| *at < ENDS || length - at <= ENDS || at.is_multiple_of(STEP);
         if stretch[0] {
             blocks.extend((0..length).filter(is_taken).map(|at| start + at));
         }

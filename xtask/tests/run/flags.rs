@@ -43,7 +43,7 @@ fn each_flag_reaches_the_command_line() {
     fs::write(&volume, [0; 512]).unwrap();
     let volume = volume.to_str().unwrap();
     let table: &[(&[&str], &[&str])] = &[
-        (&["--machine", "q35"], &["-machine q35"]),
+        (&["-M", "q35"], &["-machine q35"]),
         (
             &["--machine", "microvm"],
             &[

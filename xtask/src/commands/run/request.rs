@@ -110,7 +110,7 @@ pub(crate) struct Flags {
     cpus: Cpus,
 
     /// Machine that QEMU emulates; microvm starts fastest, and has no PCI
-    #[arg(long, value_enum, default_value_t, help_heading = MACHINE)]
+    #[arg(short = 'M', long, value_enum, default_value_t, help_heading = MACHINE)]
     machine: MachineName,
 
     /// CPU model with its features, as QEMU writes it, such as qemu64 or max,-avx2 [default: all that there is]
