@@ -281,3 +281,10 @@ fn named(sets: &[String]) -> String {
 fn in_process(holder: Option<&ProcessId>) -> String {
     holder.map_or_else(String::new, |holder| format!(", in process {}", holder.pid))
 }
+
+/// An error with its causes, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let words: Vec<_> = causes.map(ToString::to_string).collect();
+    words.join(": ")
+}

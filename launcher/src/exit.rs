@@ -5,6 +5,7 @@ use std::fmt;
 use hermitage_boot::GuestEnd;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, with_causes};
 use crate::monitor::Shutdown;
 
 /// How a run ended.
@@ -37,15 +38,8 @@ impl GuestExit {
     pub const KILLED: u8 = 137;
 
     /// The end of a run that could not begin.
-    pub(crate) fn not_started(error: &crate::error::Error) -> Self {
-        use std::error::Error as _;
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        Self::Lost(text)
+    pub(crate) fn not_started(error: &Error) -> Self {
+        Self::Lost(with_causes(error))
     }
 
     /// The exit code: the guest's own wherever there is one.

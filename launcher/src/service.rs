@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::net::Shutdown;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, with_causes};
 use crate::exit::End;
 use crate::instance::{Pinned, SOCKET, Seen};
 use crate::lifecycle::Control;
@@ -278,12 +278,6 @@ fn not_understood() -> Error {
         step: "understand the supervisor",
         source: io::ErrorKind::InvalidData.into(),
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let words: Vec<_> = causes.map(ToString::to_string).collect();
-    words.join(": ")
 }
 
 fn converse(seen: &Seen, question: &Question) -> Result<(BufReader<UnixStream>, Answer), Error> {

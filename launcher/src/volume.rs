@@ -22,7 +22,7 @@ pub use convert::ForeignFormat;
 pub use error::VolumeError;
 pub use name::{MAX_NAME, Point, SnapshotName, VolumeName};
 pub use snapshot::Snapshot;
-pub use store::{Facts, Volumes};
+pub use store::{Facts, Scratch, Volumes};
 pub use users::{Guard, User};
 
 use std::fmt;

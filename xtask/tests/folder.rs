@@ -18,6 +18,13 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// The copies that lie beside the volumes.
+fn copies(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("volumes")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".partial")).collect()
+}
+
 #[test]
 fn a_folder_goes_to_a_volume_and_comes_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
@@ -50,8 +57,24 @@ fn a_folder_goes_to_a_volume_and_comes_back_as_it_was() {
     assert_eq!(fs::read_to_string(to.join("note")).unwrap(), "hello\n");
     assert!(fs::read(to.join("sub/big")).unwrap() == big);
     assert!(to.join("sub/empty").is_dir());
-    // Nothing is left beside the volumes.
-    assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+    assert_eq!(copies(&root), [""; 0], "nothing is left beside the volumes");
+}
+
+#[test]
+fn the_copy_of_a_command_that_was_killed_goes_with_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, from) = (folder.path().join("root"), folder.path().join("from"));
+    fs::create_dir(&from).unwrap();
+    said(&volume(&root, &["import", "notes", from.to_str().unwrap()]));
+    let mut killed = Command::new("true").spawn().unwrap();
+    killed.wait().unwrap();
+    let names = [killed.id(), std::process::id()].map(|pid| format!("..{pid}.partial"));
+    for name in &names {
+        fs::write(root.join("volumes").join(name), "half").unwrap();
+    }
+    said(&volume(&root, &["ls", "notes:/"]));
+    // That of a process that runs stays.
+    assert_eq!(copies(&root), names[1..]);
 }
 
 #[test]
@@ -132,11 +155,7 @@ fn a_file_or_folder_of_the_host_is_put_on_a_volume() {
             "{arguments:?}: {said}"
         );
     }
-    assert_eq!(
-        fs::read_dir(&root).unwrap().count(),
-        1,
-        "nothing is left beside the volumes"
-    );
+    assert_eq!(copies(&root), [""; 0], "nothing is left beside the volumes");
 }
 
 #[test]

@@ -161,8 +161,10 @@ mod tests {
         let excluded = exclude(&path).unwrap();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| share(&path).unwrap());
-            fs::rename(&path, folder.path().join("old")).unwrap();
-            fs::write(&path, "another").unwrap();
+            // In one step: at each moment there is a file at the path.
+            let another = folder.path().join("another");
+            fs::write(&another, "another").unwrap();
+            fs::rename(&another, &path).unwrap();
             drop(excluded);
             let shared = waiting.join().unwrap();
             assert!(names(&path, &shared._file));

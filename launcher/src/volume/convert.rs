@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use hermitage_disk::qcow2::Header;
 use serde_json::Value;
 
-use super::{Format, Point, VolumeError, VolumeName, Volumes, live};
+use super::{Format, Point, Scratch, VolumeError, VolumeName, Volumes, live};
 use crate::environment;
 use crate::error::Error;
 
@@ -139,15 +139,24 @@ impl Volumes {
         partial.publish(&target)
     }
 
-    /// Puts what `change` makes of a raw copy of a volume, at a path that is free, in the volume's place: all of it or
-    /// nothing. Its snapshots stay what they are.
+    /// A raw copy of a volume, or of a snapshot of one.
+    ///
+    /// # Errors
+    /// As for [`Volumes::export`].
+    pub fn copy(&self, from: &Point) -> Result<Scratch, Error> {
+        let copy = self.scratch()?;
+        self.export(from, copy.path(), Format::Raw)?;
+        Ok(copy)
+    }
+
+    /// Puts what `change` makes of a raw copy of a volume in the volume's place: all of it or nothing. Its snapshots stay
+    /// what they are.
     ///
     /// # Errors
     /// There is no such volume; an instance has it, or had it meanwhile; `change` fails; the tool is not there, or fails.
     pub fn edit<E: From<Error>>(
         &self,
         name: &VolumeName,
-        copy: &Path,
         change: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<(), E> {
         let seen = {
@@ -158,13 +167,13 @@ impl Volumes {
             volume: name.clone(),
             snapshot: None,
         };
-        self.export(&point, copy, Format::Raw)?;
-        change(copy)?;
+        let copy = self.copy(&point)?;
+        change(copy.path())?;
         let file = self.file(name).map_err(Error::from)?;
         let format = Format::of(&file).ok_or_else(|| Error::from(VolumeError::Format(file)))?;
         let partial = self.partial(name);
         let arguments = ["convert", "-f", "raw", "-O", format.name()];
-        run("write", copy, &arguments, &[copy, &partial.path])?;
+        run("write", copy.path(), &arguments, &[copy.path(), &partial.path])?;
         // Not before: the copies may take minutes.
         let _lock = self.lock()?;
         let file = self.unused(name)?;

@@ -8,6 +8,7 @@
 //! | `.lock` | see [`super::users`] |
 //! | `.NAME.ID.next` | what a volume is about to be: see [`super::layers`] |
 //! | `.NAME.PID.partial` | a volume in the making, by the process with this id |
+//! | `..PID.partial` | a copy that this process works on |
 
 use std::fs::{self, File};
 use std::io;
@@ -95,6 +96,19 @@ impl Drop for Partial {
     }
 }
 
+/// The path of a raw disk beside the volumes, where nothing is yet. What is made there goes with this value; where its
+/// maker was killed, the next one who makes something removes it.
+#[derive(Debug)]
+pub struct Scratch(Partial);
+
+impl Scratch {
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
 /// The volumes below one root.
 #[derive(Clone, Debug)]
 pub struct Volumes {
@@ -141,6 +155,10 @@ impl Volumes {
 
     /// A file that becomes a volume: it is there wholly or not at all. Those of makers that were killed are removed.
     pub(super) fn partial(&self, name: &VolumeName) -> Partial {
+        self.partial_of(name.as_str())
+    }
+
+    fn partial_of(&self, name: &str) -> Partial {
         let folder = self.folder();
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let file = entry.file_name();
@@ -155,6 +173,17 @@ impl Volumes {
         // One of an earlier process of the same id.
         let _ = fs::remove_file(&path);
         Partial { path }
+    }
+
+    /// A place for a raw disk that is worked on.
+    ///
+    /// # Errors
+    /// The folder of the volumes cannot be made.
+    pub fn scratch(&self) -> Result<Scratch, Error> {
+        let folder = self.folder();
+        fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+        // The name of no volume.
+        Ok(Scratch(self.partial_of("")))
     }
 
     /// All volumes, by name.

@@ -247,9 +247,9 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             volumes.create(name, *size)?;
             tell(name)?;
         }
-        Command::Ls { place: Some(place) } => files::list(&volumes, &root, place, args.json, printer)?,
-        Command::Cat { place } => files::cat(&volumes, &root, place)?,
-        Command::Cp { from, to } => files::copy(&volumes, &root, from, to)?,
+        Command::Ls { place: Some(place) } => files::list(&volumes, place, args.json, printer)?,
+        Command::Cat { place } => files::cat(&volumes, place)?,
+        Command::Cp { from, to } => files::copy(&volumes, from, to)?,
         Command::Ls { place: None } => {
             let list = volumes.list()?;
             if args.json {
@@ -335,7 +335,7 @@ pub(crate) fn run(args: &Args, printer: &Printer) -> Result<ExitCode, Failure> {
             size,
         } => {
             if file.is_dir() {
-                files::import(&volumes, &root, name, file, *size)?;
+                files::import(&volumes, name, file, *size)?;
             } else {
                 volumes.import(name, file, *format)?;
             }

@@ -7,14 +7,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use hermitage_runtime::folder::tree::{How, Node, Tree};
 use hermitage_runtime::folder::{Bytes, error};
 use launcher::time::Timestamp;
-use launcher::volume::{ForeignFormat, Format, Point, VolumeName, Volumes};
+use launcher::volume::{ForeignFormat, Point, Scratch, VolumeName, Volumes};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -76,31 +76,15 @@ impl Bytes for Raw {
     }
 }
 
-/// A file beside the volumes that is gone with this value.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn new(root: &Path) -> Self {
-        Self(root.join(format!(".volume-{}.raw", std::process::id())))
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _may_not_be_there = fs::remove_file(&self.0);
-    }
-}
-
 fn failed(what: &str, cause: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("`{what}`: {cause}"))
 }
 
 /// The folder on a volume, in a copy.
-fn open(volumes: &Volumes, root: &Path, volume: &Point) -> Result<(Tree, Copy), Failure> {
-    let copy = Copy::new(root);
-    volumes.export(volume, &copy.0, Format::Raw)?;
+fn open(volumes: &Volumes, volume: &Point) -> Result<(Tree, Scratch), Failure> {
+    let copy = volumes.copy(volume)?;
     let name = volume.to_string();
-    let raw = File::options().read(true).write(true).open(&copy.0);
+    let raw = File::options().read(true).write(true).open(copy.path());
     let raw = Raw(raw.map_err(|error| failed(&name, error))?);
     let mut start = [0; 512];
     raw.read_at(&mut start, 0).map_err(|error| failed(&name, error))?;
@@ -117,12 +101,11 @@ fn open(volumes: &Volumes, root: &Path, volume: &Point) -> Result<(Tree, Copy), 
 /// Lists what is at a path.
 pub(crate) fn list(
     volumes: &Volumes,
-    root: &Path,
     place: &Place,
     as_json: bool,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let (tree, _copy) = open(volumes, root, &place.volume)?;
+    let (tree, _copy) = open(volumes, &place.volume)?;
     let here = |error| failed(&place.path, io::Error::from(error));
     let node = tree.stat(place.path.as_bytes()).map_err(here)?;
     let entries = if node.is_directory {
@@ -171,8 +154,8 @@ fn described((name, node): &(Vec<u8>, Node)) -> Value {
 }
 
 /// Writes a file's content to standard output.
-pub(crate) fn cat(volumes: &Volumes, root: &Path, place: &Place) -> Result<(), Failure> {
-    let (tree, _copy) = open(volumes, root, &place.volume)?;
+pub(crate) fn cat(volumes: &Volumes, place: &Place) -> Result<(), Failure> {
+    let (tree, _copy) = open(volumes, &place.volume)?;
     let node = tree
         .stat(place.path.as_bytes())
         .map_err(|error| failed(&place.path, io::Error::from(error)))?;
@@ -193,15 +176,15 @@ fn read(tree: &Tree, node: &Node, to: &mut dyn io::Write) -> io::Result<()> {
 }
 
 /// Copies a file, or a directory with all that is in it: from a volume, or to one.
-pub(crate) fn copy(volumes: &Volumes, root: &Path, from: &str, to: &str) -> Result<(), Failure> {
+pub(crate) fn copy(volumes: &Volumes, from: &str, to: &str) -> Result<(), Failure> {
     match (Place::of(from), Place::of(to)) {
         (Some(_), Some(_)) => Err(Failure::Usage(format!(
             "`{from}` and `{to}` are both on volumes; one of them has to be a path of the host"
         ))),
-        (None, Some(place)) => copy_to(volumes, root, Path::new(from), &place),
+        (None, Some(place)) => copy_to(volumes, Path::new(from), &place),
         // All of a volume needs no path.
         (place, None) => match place.map_or_else(|| from.parse(), Ok) {
-            Ok(place) => copy_from(volumes, root, &place, Path::new(to)),
+            Ok(place) => copy_from(volumes, &place, Path::new(to)),
             Err(_) => Err(Failure::Usage(format!(
                 "neither `{from}` nor `{to}` is a path on a volume, `VOLUME:PATH`"
             ))),
@@ -210,7 +193,7 @@ pub(crate) fn copy(volumes: &Volumes, root: &Path, from: &str, to: &str) -> Resu
 }
 
 /// Brings a file or folder of the host. Links are followed.
-fn copy_to(volumes: &Volumes, root: &Path, from: &Path, place: &Place) -> Result<(), Failure> {
+fn copy_to(volumes: &Volumes, from: &Path, place: &Place) -> Result<(), Failure> {
     let shown = from.display().to_string();
     let Point { volume, snapshot } = &place.volume;
     if snapshot.is_some() {
@@ -222,8 +205,7 @@ fn copy_to(volumes: &Volumes, root: &Path, from: &Path, place: &Place) -> Result
     let is_folder = fs::metadata(from)
         .map_err(|error| failed(&shown, error))?
         .is_dir();
-    let copy = Copy::new(root);
-    volumes.edit(volume, &copy.0, |raw| {
+    volumes.edit(volume, |raw| {
         let put = || -> io::Result<()> {
             let raw = File::options().read(true).write(true).open(raw)?;
             let tree = Tree::open(Raw(raw))?;
@@ -252,11 +234,11 @@ fn copy_to(volumes: &Volumes, root: &Path, from: &Path, place: &Place) -> Result
     })
 }
 
-fn copy_from(volumes: &Volumes, root: &Path, place: &Place, to: &Path) -> Result<(), Failure> {
+fn copy_from(volumes: &Volumes, place: &Place, to: &Path) -> Result<(), Failure> {
     if to.symlink_metadata().is_ok() {
         return Err(failed(&to.display().to_string(), "it is there already"));
     }
-    let (tree, _copy) = open(volumes, root, &place.volume)?;
+    let (tree, _copy) = open(volumes, &place.volume)?;
     let node = tree
         .stat(place.path.as_bytes())
         .map_err(|error| failed(&place.path, io::Error::from(error)))?;
@@ -278,35 +260,34 @@ fn extract(tree: &Tree, node: &Node, to: &Path) -> io::Result<()> {
 /// Makes a volume with a folder that has what a folder of the host has.
 pub(crate) fn import(
     volumes: &Volumes,
-    root: &Path,
     name: &VolumeName,
     folder: &Path,
     size: Option<u64>,
 ) -> Result<(), Failure> {
     let shown = folder.display().to_string();
-    fs::create_dir_all(root).map_err(|error| failed(&root.display().to_string(), error))?;
-    let (real, real_root) = (fs::canonicalize(folder), fs::canonicalize(root));
-    if real.is_ok_and(|real| real_root.is_ok_and(|root| root.starts_with(real))) {
+    let scratch = volumes.scratch()?;
+    let beside = scratch.path().parent().unwrap_or(scratch.path());
+    let (real, beside) = (fs::canonicalize(folder), fs::canonicalize(beside));
+    if real.is_ok_and(|real| beside.is_ok_and(|beside| beside.starts_with(real))) {
         return Err(Failure::Usage(format!(
             "`{shown}` is a folder that has the volumes in it"
         )));
     }
     let content = bytes_in(folder).map_err(|error| failed(&shown, error))?;
     let size = size.unwrap_or((2 * content + SPARE).next_multiple_of(1 << 20));
-    let copy = Copy::new(root);
     let make = || -> io::Result<()> {
         let file = File::options()
             .read(true)
             .write(true)
             .create_new(true)
-            .open(&copy.0)?;
+            .open(scratch.path())?;
         file.set_len(size)?;
         let tree = Tree::open(Raw(file))?;
         bring(&tree, folder, b"")?;
         Ok(tree.sync()?)
     };
     make().map_err(|error| failed(&shown, error))?;
-    volumes.import(name, &copy.0, ForeignFormat::named("raw"))?;
+    volumes.import(name, scratch.path(), ForeignFormat::named("raw"))?;
     Ok(())
 }
 
