@@ -301,6 +301,8 @@ impl Server {
     /// The answer to a request; `None` if it comes later.
     fn answer(&mut self, id: u32, request: Request) -> Option<Reply> {
         Some(match request {
+            // It may have come in the turn in which the process learnt that it is to end.
+            Request::Attach(_) if self.retired => Reply::Error("the network is removed".to_owned()),
             Request::Attach(guest) => match self.attach(id, guest) {
                 Ok(attached) => Reply::Attached(attached),
                 Err(message) => Reply::Error(message),

@@ -174,7 +174,7 @@ impl Store {
     pub fn remove(&self, name: &NetworkName) -> Result<(), StoreError> {
         self.settings(name)?;
         let folder = self.folder(name);
-        if !folder.exists() {
+        if !folder.try_exists().map_err(FileError::io("look for", &folder))? {
             return Ok(());
         }
         // Who wants to start its process meanwhile waits, and finds no network.

@@ -15,19 +15,21 @@ use crate::file::FileError;
 /// How long one that was just killed or has ended may keep the lock: until the kernel has cleaned up after it.
 const HANDOVER: Duration = Duration::from_secs(5);
 
-/// Makes the folder, opens it, and takes its lock.
+/// Name of the file in a network's folder whose lock its process holds.
+const LOCK: &str = "lock";
+
+/// Makes the folder, opens it, and takes its lock; both.
 pub(super) fn take(folder: &Path) -> Result<(File, File), ServeError> {
     fs::create_dir_all(folder).map_err(FileError::io("create", folder))?;
     let opened = File::open(folder).map_err(FileError::io("open", folder))?;
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let lock = openat(&opened, "lock", flags, Mode::from_raw_mode(0o666));
-    let lock = lock.map_err(|errno| FileError::io("open", &path)(errno.into()))?;
-    let lock = File::from(lock);
+    let lock = openat(&opened, LOCK, flags, Mode::from_raw_mode(0o666))
+        .map_err(|errno| FileError::io("open", &path)(errno.into()))?;
     let deadline = Instant::now() + HANDOVER;
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok((opened, lock)),
+            Ok(()) => return Ok((opened, lock.into())),
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
             Err(Errno::WOULDBLOCK) => return Err(ServeError::Served(folder.to_owned())),
             Err(errno) => return Err(FileError::io("lock", &path)(errno.into()).into()),

@@ -51,10 +51,12 @@ pub(crate) fn read(package: &str) -> Result<Stack, Failure> {
     }
 }
 
-/// The file of a stack that is given by a path to it or to its folder.
+/// The file of a stack that is given by a path to it or to its folder. Either may be gone: then a name without an
+/// extension is the folder's.
 fn file_at(path: &str) -> PathBuf {
     let path = PathBuf::from(path);
-    let path = if path.is_dir() { path.join(FILE) } else { path };
+    let is_file = path.is_file() || path.extension().is_some() && !path.is_dir();
+    let path = if is_file { path } else { path.join(FILE) };
     std::path::absolute(&path).unwrap_or(path)
 }
 
@@ -157,4 +159,27 @@ fn say(event: &Event, printer: &Printer) {
         Event::Stopped(name) => format!("{name}: stopped"),
         Event::Removed(name) => format!("{name}: removed"),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_has_the_name_of_its_folder_also_of_one_that_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("v1.2")).unwrap();
+        std::fs::create_dir(root.path().join("there")).unwrap();
+        std::fs::write(root.path().join("there/plain"), "").unwrap();
+        for (path, name) in [
+            ("there", "there"),
+            ("there/plain", "there"),
+            ("v1.2", "v1.2"),
+            ("gone", "gone"),
+            ("gone/stack.yaml", "gone"),
+        ] {
+            let path = root.path().join(path);
+            assert_eq!(name_of(&file_at(path.to_str().unwrap())), name, "{path:?}");
+        }
+    }
 }
