@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSock
 use std::os::fd::AsFd as _;
 use std::thread;
 
-use guest::{DEADLINE, Network, attachment, forward, mac};
+use guest::{DEADLINE, Network, attachment, eventually, forward, mac};
 use hermitage_network::control::{Client, card};
 use hermitage_network::{Mac, NetworkName, Settings};
 use smoltcp::socket::tcp;
@@ -70,12 +70,8 @@ fn guests_talk_to_each_other() {
         if done == sent.len() {
             socket.close();
         }
-        // To the very end, so that the server has it too.
-        let over = matches!(
-            client.socket(handle).state(),
-            tcp::State::TimeWait | tcp::State::Closed
-        );
-        (over && got.len() == sent.len()).then_some(())
+        // To the server's end, not only to this side's: its acknowledgement of the server's end may be delayed.
+        server.is_finished().then_some(())
     });
     assert!(got == sent);
     let mut server = server.join().unwrap();
@@ -206,12 +202,9 @@ fn a_user_dials_a_guest_once_it_is_up() {
     guest.until("a refusal", |_| early.is_finished().then_some(()));
     assert!(early.join().unwrap().contains("refuses"));
     let guest = guest.echo(9000);
-    let mut stream = loop {
-        // Until the echo listens.
-        if let Ok(stream) = network.client().dial("kv.app.internal", 9000) {
-            break stream;
-        }
-    };
+    let mut stream = eventually("the echo listens", || {
+        network.client().dial("kv.app.internal", 9000).ok()
+    });
     stream.write_all(b"hello").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut got = String::new();
@@ -354,9 +347,9 @@ fn guests_go_on_when_the_network_is_started_again() {
     let attached = client.attach(attachment(1, "kv", &[]), switch.as_fd()).unwrap();
     assert_eq!(attached.address.to_string(), "10.89.0.2");
     // Asked once the frame that waited has been taken: it was refused, since it is nobody's.
-    let refused = || client.members().unwrap()[0].counters.refused;
-    let mut refused = refused;
-    while refused() == 0 {}
+    eventually("the frame is refused", || {
+        (client.members().unwrap()[0].counters.refused > 0).then_some(())
+    });
 }
 
 #[test]
@@ -406,7 +399,7 @@ fn a_network_with_guests_is_not_removed_and_one_without_ends() {
     assert_eq!(error.to_string(), "network `default` is in use by `kv`");
     let user = network.client();
     drop(guest);
-    while network.store().remove(&name).is_err() {}
+    eventually("the guest is gone", || network.store().remove(&name).ok());
     // Whoever only asks does not keep it.
     network.ended();
     user.wait();

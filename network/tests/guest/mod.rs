@@ -24,6 +24,18 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// How long the test's network stays when nobody uses it.
 const LINGER: Duration = Duration::from_millis(50);
 
+/// Asks again and again until there is an answer.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        thread::yield_now();
+    }
+}
+
 /// A network in a folder of its own.
 pub(crate) struct Network {
     root: tempfile::TempDir,
