@@ -78,6 +78,40 @@ fn the_copy_of_a_command_that_was_killed_goes_with_the_next_one() {
 }
 
 #[test]
+fn what_is_damaged_is_said_and_the_rest_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, from, to) = (
+        folder.path().join("root"),
+        folder.path().join("from"),
+        folder.path().join("to"),
+    );
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("damaged"), "what a bit flips in").unwrap();
+    fs::write(from.join("whole"), "what no bit flips in").unwrap();
+    said(&volume(&root, &["import", "notes", from.to_str().unwrap()]));
+    let file = root.join("volumes/notes.qcow2");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes
+        .windows(19)
+        .position(|bytes| bytes == b"what a bit flips in");
+    bytes[at.unwrap() + 3] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    for arguments in [
+        ["cat", "notes:/damaged"].as_slice(),
+        &["cp", "notes:/", to.to_str().unwrap()],
+    ] {
+        let output = volume(&root, arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{error}");
+        assert!(error.contains("damaged on the volume"), "{error}");
+    }
+    assert_eq!(
+        said(&volume(&root, &["cat", "notes:/whole"])),
+        "what no bit flips in"
+    );
+}
+
+#[test]
 fn what_cannot_be_shown_says_why() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();

@@ -66,6 +66,8 @@ struct Told {
     events: Vec<Event>,
     moments: Vec<Moment>,
     end: Vec<u8>,
+    /// The disk when the system had been given back.
+    closed: Vec<u8>,
 }
 
 fn told<S: System>(calls: usize, seed: u64) -> Result<Told, String> {
@@ -78,11 +80,13 @@ fn told<S: System>(calls: usize, seed: u64) -> Result<Told, String> {
         let moments = story(&mut system, &disk, calls, &mut Random(seed))?;
         // What it does when it is given back is no part of the story.
         let (events, end) = (disk.end_trace(), disk.bytes());
+        drop(system);
         Ok(Told {
             start,
             events,
             moments,
             end,
+            closed: disk.bytes(),
         })
     })
 }
@@ -173,42 +177,38 @@ pub fn damage<S: System>(report: &Report, rounds: usize) {
         Ok(told) => told,
         Err(error) => return report.row("damage: the story ends", error),
     };
-    let expected = &told.moments[told.moments.len() - 1].tree;
-    let mut random = Random(5);
-    let used: Vec<_> = told
-        .end
-        .chunks(SECTOR)
-        .enumerate()
-        .filter(|(_, sector)| sector.iter().any(|byte| *byte != 0))
-        .map(|(number, _)| number)
-        .collect();
-    let mut counts = BTreeMap::<&str, usize>::new();
     let mut panics = BTreeMap::<String, usize>::new();
-    for round in 0..rounds {
-        let mut bytes = told.end.clone();
-        // One bit, or a sector of anything, at a place that has something.
-        let place = used[random.below(used.len())] * SECTOR;
-        if round % 2 == 0 {
-            bytes[place + random.below(SECTOR)] ^= 1 << random.below(8);
-        } else {
-            bytes[place..][..SECTOR].fill_with(|| random.below(256) as u8);
+    for (state, end) in [("synced", &told.end), ("closed", &told.closed)] {
+        let used: Vec<_> = end
+            .chunks(SECTOR)
+            .enumerate()
+            .filter(|(_, sector)| sector.iter().any(|byte| *byte != 0))
+            .map(|(number, _)| number)
+            .collect();
+        let mut random = Random(5);
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for round in 0..rounds {
+            let mut bytes = end.clone();
+            // One bit, or a sector of anything, at a place that has something.
+            let place = used[random.below(used.len())] * SECTOR;
+            if round % 2 == 0 {
+                bytes[place + random.below(SECTOR)] ^= 1 << random.below(8);
+            } else {
+                bytes[place..][..SECTOR].fill_with(|| random.below(256) as u8);
+            }
+            count::<S>(bytes, &told.moments, &mut counts, &mut panics);
         }
-        count::<S>(bytes, expected, &mut counts, &mut panics);
-    }
-    for what in ["as before", "error", "wrong content", "panic", "hang"] {
-        report.row(
-            &format!("damaged places: {what}"),
-            counts.get(what).copied().unwrap_or(0),
-        );
+        for what in OUTCOMES {
+            report.row(
+                &format!("damaged places of a disk that was {state}: {what}"),
+                counts.get(what).copied().unwrap_or(0),
+            );
+        }
     }
     let mut counts = BTreeMap::<&str, usize>::new();
     for part in 0..16 {
-        count::<S>(
-            told.end[..DISK / 16 * part].to_vec(),
-            expected,
-            &mut counts,
-            &mut panics,
-        );
+        let bytes = told.end[..DISK / 16 * part].to_vec();
+        count::<S>(bytes, &told.moments, &mut counts, &mut panics);
     }
     report.row(
         "truncated disks (16): panic or hang",
@@ -217,15 +217,26 @@ pub fn damage<S: System>(report: &Report, rounds: usize) {
     report.worst("on damage", panics);
 }
 
+/// What may come of damage.
+const OUTCOMES: [&str; 6] = [
+    "as before",
+    "as at a moment before",
+    "error",
+    "other content",
+    "panic",
+    "hang",
+];
+
 fn count<S: System>(
     bytes: Vec<u8>,
-    expected: &Tree,
+    moments: &[Moment],
     counts: &mut BTreeMap<&'static str, usize>,
     panics: &mut BTreeMap<String, usize>,
 ) {
     let what = match found::<S>(bytes) {
-        Ok(tree) if tree == *expected => "as before",
-        Ok(_) => "wrong content",
+        Ok(tree) if moments.last().is_some_and(|last| last.tree == tree) => "as before",
+        Ok(tree) if moments.iter().any(|moment| moment.tree == tree) => "as at a moment before",
+        Ok(_) => "other content",
         Err(error) if error.starts_with("error") => "error",
         Err(error) => {
             let what = if error.starts_with("panic") {

@@ -32,7 +32,7 @@ impl Error {
     pub const NAME_TOO_LONG: Self = Self(36);
     /// The directory is not empty.
     pub const NOT_EMPTY: Self = Self(39);
-    /// What is on the volume was made by a later version.
+    /// What is on the volume was made by another version.
     pub const UNKNOWN: Self = Self(95);
 }
 
@@ -55,6 +55,7 @@ impl From<TableError> for Error {
     fn from(error: TableError) -> Self {
         match error {
             TableError::Storage(error) => error.into(),
+            TableError::TableTypeMismatch { .. } => Self::UNKNOWN,
             _ => Self::IO,
         }
     }

@@ -13,6 +13,7 @@
 //!
 //! The tree ([`tree`]) is kept in a data base of redb, behind a sector that says so ([`superblock`]).
 
+mod chunk;
 pub mod error;
 #[cfg_attr(target_os = "hermit", path = "guest.rs")]
 #[cfg_attr(not(target_os = "hermit"), path = "host.rs")]

@@ -5,29 +5,27 @@ use std::collections::HashMap;
 
 use redb::{ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
+use super::chunk::{CHUNK, Chunk, pieces, sum};
 use super::error::{Error, Result};
 use super::tree::Node;
 
+// Each value has a sum of itself and its key ([`sum`]), the last of its parts: redb does not look at its own when it reads.
+
 /// `version`; `next`, the number of the next inode; `used`, bytes that files and chunks take of the volume.
-const FACTS: TableDefinition<'_, &str, u64> = TableDefinition::new("facts");
-/// Inodes: whether it is a directory, bytes, time of the last change (seconds since 1970, nanoseconds).
-const NODES: TableDefinition<'_, u64, (bool, u64, u64, u32)> = TableDefinition::new("nodes");
+const FACTS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("facts");
+/// Inodes: whether it is a directory, bytes, time of the last change (seconds since 1970, nanoseconds), parts
+/// ([`Node::parts`]).
+const NODES: TableDefinition<'_, u64, (bool, u64, u64, u32, u64, u32)> = TableDefinition::new("nodes");
 /// Entries of directories: the directory and the name; the inode.
-const NAMES: TableDefinition<'_, (u64, &[u8]), u64> = TableDefinition::new("names");
-/// Content: the inode and the chunk's number; its bytes. What lacks, also behind a chunk's end, is zero; so is what a
-/// chunk has behind the file's end.
+const NAMES: TableDefinition<'_, (u64, &[u8]), (u64, u32)> = TableDefinition::new("names");
+/// Content: the inode and the chunk's number; its sums and bytes ([`Chunk`]). What lacks, also behind a chunk's end, is
+/// zero; so is what a chunk has behind the file's end.
 const CHUNKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("chunks");
 /// Files that were removed while they were open: removed for good when the last that has one closes it.
-const ORPHANS: TableDefinition<'_, u64, ()> = TableDefinition::new("orphans");
+const ORPHANS: TableDefinition<'_, u64, u32> = TableDefinition::new("orphans");
 
 /// The inode of `/`.
 pub(super) const ROOT: u64 = 1;
-
-/// Bytes of a chunk, of redb's page, and what of a page is for key and administration. A chunk is filled up with zeros
-/// to 1, 2, 4 or 8 pages, so that no two share one: redb would take twice the pages for a large and a small one.
-pub(super) const CHUNK: usize = 8 * PAGE - OVERHEAD;
-const PAGE: usize = 4096;
-const OVERHEAD: usize = 128;
 
 /// Bytes that a file takes beside its content, generously: its entries in all tables with their share of pages.
 const NODE: u64 = 512;
@@ -40,11 +38,11 @@ pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
 
 /// The tables of the transaction.
 pub(super) struct Tables<'a> {
-    pub(super) facts: Table<'a, &'static str, u64>,
-    pub(super) nodes: Table<'a, u64, (bool, u64, u64, u32)>,
-    pub(super) names: Table<'a, (u64, &'static [u8]), u64>,
-    pub(super) chunks: Table<'a, (u64, u64), &'static [u8]>,
-    pub(super) orphans: Table<'a, u64, ()>,
+    facts: Table<'a, &'static str, (u64, u32)>,
+    nodes: Table<'a, u64, (bool, u64, u64, u32, u64, u32)>,
+    names: Table<'a, (u64, &'static [u8]), (u64, u32)>,
+    chunks: Table<'a, (u64, u64), &'static [u8]>,
+    orphans: Table<'a, u64, u32>,
 }
 
 impl<'a> Tables<'a> {
@@ -61,11 +59,26 @@ impl<'a> Tables<'a> {
 
 impl Tables<'_> {
     pub(super) fn fact(&self, name: &str) -> Result<u64> {
-        Ok(self.facts.get(name)?.map_or(0, |value| value.value()))
+        match self.facts.get(name)? {
+            Some(found) => whole(found.value(), |value| sum(value, name.as_bytes())),
+            None => Ok(0),
+        }
+    }
+
+    pub(super) fn put_fact(&mut self, name: &str, value: u64) -> Result<()> {
+        self.facts.insert(name, (value, sum(value, name.as_bytes())))?;
+        Ok(())
     }
 
     pub(super) fn put(&mut self, node: &Node) -> Result<()> {
-        let value = (node.is_directory, node.size, node.seconds, node.nanoseconds);
+        let value = (
+            node.is_directory,
+            node.size,
+            node.seconds,
+            node.nanoseconds,
+            node.parts,
+            node.sum(),
+        );
         self.nodes.insert(node.inode, value)?;
         Ok(())
     }
@@ -73,14 +86,105 @@ impl Tables<'_> {
     pub(super) fn node(&self, inode: u64) -> Result<Node> {
         // Whoever asks has the number from an entry or from an open file.
         let value = self.nodes.get(inode)?.ok_or(Error::IO)?;
-        let (is_directory, size, seconds, nanoseconds) = value.value();
-        Ok(Node {
+        let (is_directory, size, seconds, nanoseconds, parts, sum) = value.value();
+        let node = Node {
             inode,
             is_directory,
             size,
             seconds,
             nanoseconds,
-        })
+            parts,
+        };
+        whole((node, sum), |node| node.sum())
+    }
+
+    /// The inode of a directory's entry.
+    fn entry(&self, directory: u64, name: &[u8]) -> Result<Option<u64>> {
+        let found = self.names.get((directory, name))?;
+        found
+            .map(|found| whole(found.value(), |inode| sum_of_entry(directory, name, inode)))
+            .transpose()
+    }
+
+    /// Puts an entry where there is none.
+    pub(super) fn put_entry(&mut self, directory: u64, name: &[u8], inode: u64) -> Result<()> {
+        let sum = sum_of_entry(directory, name, inode);
+        self.names.insert((directory, name), (inode, sum))?;
+        let node = self.node(directory)?;
+        self.put(&node.changed(node.size, node.parts.saturating_add(1)))
+    }
+
+    pub(super) fn remove_entry(&mut self, directory: u64, name: &[u8]) -> Result<()> {
+        self.names.remove((directory, name))?;
+        let node = self.node(directory)?;
+        self.put(&node.changed(node.size, node.parts.saturating_sub(1)))
+    }
+
+    /// A directory's entries, by their names' bytes.
+    pub(super) fn entries(&self, directory: &Node) -> Result<Vec<(Vec<u8>, Node)>> {
+        let inode = directory.inode;
+        let entries = self.names.range((inode, &[][..])..(inode + 1, &[][..]))?;
+        let entries = entries.map(|entry| {
+            let (key, found) = entry?;
+            let (_, name) = key.value();
+            let child = whole(found.value(), |child| sum_of_entry(inode, name, child))?;
+            // Whoever copies it out trusts that it is one name; a guest may have put anything on its volume.
+            if !names(name).eq([name]) || name == b".." || name.contains(&0) {
+                return Err(Error::IO);
+            }
+            Ok((name.to_vec(), self.node(child)?))
+        });
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        match entries.len() as u64 == directory.parts {
+            true => Ok(entries),
+            false => Err(Error::IO),
+        }
+    }
+
+    /// Inodes without a name, that were open.
+    pub(super) fn orphans(&self) -> Result<Vec<u64>> {
+        let orphans = self.orphans.iter()?.map(|entry| {
+            let (inode, found) = entry?;
+            whole((inode.value(), found.value()), |inode| sum(inode, &[]))
+        });
+        orphans.collect()
+    }
+
+    /// Removes the inode if it has no name.
+    pub(super) fn forget_orphan(&mut self, inode: u64) -> Result<()> {
+        if self.orphans.remove(inode)?.is_some() {
+            self.forget(inode)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a chunk that no file has.
+    pub(super) fn put_pin(&mut self, inode: u64, number: u64) -> Result<()> {
+        self.chunks.insert((inode, number), [0; CHUNK].as_slice())?;
+        Ok(())
+    }
+
+    /// Copies what is of a chunk, from a place within it on; the rest of the buffer is as it was.
+    pub(super) fn read(&self, file: &Node, index: u64, within: usize, buffer: &mut [u8]) -> Result<()> {
+        let key = (file.inode, index);
+        match self.chunks.get(key)? {
+            Some(found) => {
+                let chunk = Chunk::new(key, found.value())?;
+                let bytes = chunk.read(within..within + buffer.len())?;
+                buffer[..bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            }
+            None => file.has_none(index),
+        }
+    }
+
+    /// A copy of a chunk, empty where there is none.
+    fn chunk(&self, file: &Node, index: u64) -> Result<Chunk<Vec<u8>>> {
+        let key = (file.inode, index);
+        match self.chunks.get(key)? {
+            Some(found) => Chunk::new(key, found.value().to_vec()),
+            None => file.has_none(index).map(|()| Chunk::empty(key)),
+        }
     }
 
     pub(super) fn file(&self, inode: u64) -> Result<Node> {
@@ -90,11 +194,6 @@ impl Tables<'_> {
         } else {
             Ok(node)
         }
-    }
-
-    pub(super) fn touch(&mut self, directory: u64) -> Result<()> {
-        let node = self.node(directory)?;
-        self.put(&node.changed(node.size))
     }
 
     /// The inodes from the root to what is at a path.
@@ -114,10 +213,7 @@ impl Tables<'_> {
             if name.len() > MAX_NAME {
                 return Err(Error::NAME_TOO_LONG);
             }
-            match self.names.get((here, name))? {
-                Some(inode) => way.push(inode.value()),
-                None => return Err(Error::NOT_FOUND),
-            }
+            way.push(self.entry(here, name)?.ok_or(Error::NOT_FOUND)?);
         }
         Ok(way)
     }
@@ -149,10 +245,9 @@ impl Tables<'_> {
         let (parent, name) = self.parent(path)?;
         let inode = self.fact("next")?;
         self.use_room(NODE, room)?;
-        self.facts.insert("next", inode + 1)?;
+        self.put_fact("next", inode + 1)?;
         self.put(&Node::new(inode, directory))?;
-        self.names.insert((parent, name), inode)?;
-        self.touch(parent)?;
+        self.put_entry(parent, name, inode)?;
         Ok(inode)
     }
 
@@ -164,18 +259,12 @@ impl Tables<'_> {
         node: &Node,
         open: &HashMap<u64, usize>,
     ) -> Result<()> {
-        if node.is_directory {
-            let mut entries = self
-                .names
-                .range((node.inode, &[][..])..(node.inode + 1, &[][..]))?;
-            if entries.next().is_some() {
-                return Err(Error::NOT_EMPTY);
-            }
+        if node.is_directory && node.parts > 0 {
+            return Err(Error::NOT_EMPTY);
         }
-        self.names.remove((parent, name))?;
-        self.touch(parent)?;
+        self.remove_entry(parent, name)?;
         if open.contains_key(&node.inode) {
-            self.orphans.insert(node.inode, ())?;
+            self.orphans.insert(node.inode, sum(node.inode, &[]))?;
             Ok(())
         } else {
             self.forget(node.inode)
@@ -188,14 +277,12 @@ impl Tables<'_> {
         if used > room {
             return Err(Error::FULL);
         }
-        self.facts.insert("used", used)?;
-        Ok(())
+        self.put_fact("used", used)
     }
 
     pub(super) fn give_room_back(&mut self, bytes: u64) -> Result<()> {
         let used = self.fact("used")?;
-        self.facts.insert("used", used.saturating_sub(bytes))?;
-        Ok(())
+        self.put_fact("used", used.saturating_sub(bytes))
     }
 
     /// Removes an inode and its content.
@@ -210,23 +297,27 @@ impl Tables<'_> {
     pub(super) fn cut(&mut self, node: Node, size: u64) -> Result<()> {
         if size < node.size {
             let (last, within) = (size / CHUNK as u64, (size % CHUNK as u64) as usize);
-            let kept = self.chunks.get((node.inode, last))?;
-            let kept = kept.map(|chunk| chunk.value()[..chunk.value().len().min(within)].to_vec());
+            let mut kept = Chunk::empty((node.inode, last));
+            if within > 0 {
+                kept.write(0, self.chunk(&node, last)?.read(0..within)?)?;
+            }
             let gone = self
                 .chunks
                 .extract_from_if((node.inode, last)..(node.inode + 1, 0), |_, _| true)?;
             let mut freed = 0;
             for chunk in gone {
-                freed += pages(chunk?.1.value().len());
+                let (key, value) = chunk?;
+                // A damaged one can be removed, too.
+                freed += Chunk::new(key.value(), value.value()).map_or(0, |chunk| chunk.room());
             }
-            if let Some(mut kept) = kept.filter(|_| within > 0) {
-                kept.resize(filled_up(within), 0);
-                freed = freed.saturating_sub(pages(kept.len()));
-                self.chunks.insert((node.inode, last), kept.as_slice())?;
+            if kept.room() > 0 {
+                freed = freed.saturating_sub(kept.room());
+                self.chunks.insert((node.inode, last), kept.value())?;
             }
             self.give_room_back(freed)?;
         }
-        self.put(&node.changed(size))
+        let chunks = size.div_ceil(CHUNK as u64);
+        self.put(&node.changed(size, node.parts.min(chunks)))
     }
 
     pub(super) fn write(&mut self, inode: u64, offset: u64, bytes: &[u8], room: u64) -> Result<()> {
@@ -237,39 +328,36 @@ impl Tables<'_> {
         let end = end.ok_or(Error::TOO_LARGE)?;
         let mut changed = Vec::new();
         let mut taken = 0;
+        let mut parts = node.parts;
         for (index, within, part) in pieces(offset, bytes.len()) {
-            let bytes = &bytes[part];
-            let old = self.chunks.get((inode, index))?;
-            let mut chunk = old.map_or_else(Vec::new, |chunk| chunk.value().to_vec());
-            if chunk.len() < within + bytes.len() {
-                let before = pages(chunk.len());
-                chunk.resize(filled_up(within + bytes.len()), 0);
-                taken += pages(chunk.len()) - before;
-            }
-            chunk[within..][..bytes.len()].copy_from_slice(bytes);
+            let mut chunk = self.chunk(&node, index)?;
+            let before = chunk.room();
+            chunk.write(within, &bytes[part])?;
+            taken += chunk.room() - before;
             changed.push((index, chunk));
         }
         self.use_room(taken, room)?;
         for (index, chunk) in changed {
-            self.chunks.insert((inode, index), chunk.as_slice())?;
+            self.chunks.insert((inode, index), chunk.value())?;
         }
-        self.put(&node.changed(end.max(node.size)))
+        while parts < end.div_ceil(CHUNK as u64) && self.chunks.get((inode, parts))?.is_some() {
+            parts += 1;
+        }
+        self.put(&node.changed(end.max(node.size), parts))
     }
 }
 
-/// Bytes that a chunk is filled up to.
-fn filled_up(length: usize) -> usize {
-    let pages = (length + OVERHEAD).div_ceil(PAGE).next_power_of_two();
-    pages * PAGE - OVERHEAD
-}
-
-/// Bytes of the pages that a chunk, filled up, takes.
-fn pages(length: usize) -> u64 {
-    if length == 0 {
-        0
+/// What was found with its sum, if that is its sum.
+fn whole<T: Copy>((found, stored): (T, u32), sum: impl FnOnce(T) -> u32) -> Result<T> {
+    if sum(found) == stored {
+        Ok(found)
     } else {
-        (length + OVERHEAD) as u64
+        Err(Error::IO)
     }
+}
+
+fn sum_of_entry(directory: u64, name: &[u8], inode: u64) -> u32 {
+    sum(directory.rotate_left(32) ^ inode, name)
 }
 
 /// What is in front of a path's last name.
@@ -281,21 +369,4 @@ pub(super) fn before<'p>(path: &'p [u8], name: &[u8]) -> &'p [u8] {
 fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/')
         .filter(|name| !matches!(*name, b"" | b"."))
-}
-
-/// The chunks that a range touches: the number, where in it the range begins, and which part of the range that is.
-pub(super) fn pieces(
-    offset: u64,
-    length: usize,
-) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        let at = offset + done as u64;
-        let within = (at % CHUNK as u64) as usize;
-        let end = length.min(done + CHUNK - within);
-        let piece = (at / CHUNK as u64, within, done..end);
-        let is_left = done < length;
-        done = end;
-        is_left.then_some(piece)
-    })
 }

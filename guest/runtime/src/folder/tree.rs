@@ -9,15 +9,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
-use redb::{Database, ReadableTable as _, WriteTransaction};
+use redb::{Database, WriteTransaction};
 
 use super::Bytes;
+use super::chunk::{CHUNK, pieces, sum};
 use super::error::{Error, Result};
 use super::superblock::Base;
-use super::tables::{CHUNK, MAX_SIZE, ROOT, Tables, before, pieces};
+use super::tables::{MAX_SIZE, ROOT, Tables, before};
 
-/// The version of what follows. 1: the first.
-const VERSION: u64 = 1;
+/// The version of what follows. 1, which no release had, was without sums; 2: with them.
+const VERSION: u64 = 2;
 
 /// Bytes that are written before all is committed: what is not yet committed takes room beside what it replaces.
 const COMMIT_AFTER: u64 = 8 << 20;
@@ -46,6 +47,9 @@ pub struct Node {
     pub seconds: u64,
     /// Nanoseconds of that.
     pub nanoseconds: u32,
+    /// Of a directory, how many entries it has. Of a file, how many chunks from the first on it has without a hole. So what
+    /// lacks is seen.
+    pub(super) parts: u64,
 }
 
 /// How a file is opened.
@@ -99,12 +103,10 @@ impl Tree {
     /// # Errors
     /// `InvalidData`: there is something else on the disk, or it is damaged; nothing was written. Others: the disk's.
     pub fn open<D: Bytes>(disk: D) -> io::Result<Self> {
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let base = Base::on(disk)?;
         if base.room() < SMALLEST {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the volume is too small for a folder",
-            ));
+            return Err(invalid("the volume is too small for a folder"));
         }
         if !base.has_all() {
             let small = data_base(&base)?;
@@ -114,7 +116,10 @@ impl Tree {
         }
         for pins in 0..MAX_PINS {
             let tree = Self::on(&base)?;
-            tree.prepare(pins)?;
+            tree.prepare(pins).map_err(|error| match error {
+                Error::UNKNOWN => invalid("the folder on the volume is of another version of Hermitage"),
+                error => error.into(),
+            })?;
             if base.has_all() {
                 return Ok(tree);
             }
@@ -146,22 +151,20 @@ impl Tree {
         self.change(&mut state, |tables| {
             match tables.fact("version")? {
                 0 => {
-                    tables.facts.insert("version", VERSION)?;
-                    tables.facts.insert("next", ROOT + 1)?;
+                    tables.put_fact("version", VERSION)?;
+                    tables.put_fact("next", ROOT + 1)?;
                     tables.put(&Node::new(ROOT, true))?;
                 }
                 VERSION => {}
                 _ => return Err(Error::UNKNOWN),
             }
             if pins > 0 {
-                tables.chunks.insert((PINS, pins), [0; CHUNK].as_slice())?;
+                tables.put_pin(PINS, pins)?;
             }
-            let orphans = tables.orphans.iter()?.map(|entry| Ok(entry?.0.value()));
-            for inode in orphans.collect::<Result<Vec<_>>>()? {
-                tables.forget(inode)?;
-                tables.orphans.remove(inode)?;
-            }
-            Ok(())
+            let orphans = tables.orphans()?;
+            orphans
+                .into_iter()
+                .try_for_each(|inode| tables.forget_orphan(inode))
         })?;
         self.commit(&mut state)
     }
@@ -261,12 +264,7 @@ impl Tree {
             }
             _ => drop(state.open.remove(&inode)),
         }
-        self.change(&mut state, |tables| {
-            if tables.orphans.remove(inode)?.is_some() {
-                tables.forget(inode)?;
-            }
-            Ok(())
-        })
+        self.change(&mut state, |tables| tables.forget_orphan(inode))
     }
 
     /// Reads from `offset` on; how many bytes, fewer than asked for at the file's end alone.
@@ -281,11 +279,7 @@ impl Tree {
             for (index, within, part) in pieces(offset, length) {
                 let part = &mut buffer[part];
                 part.fill(0);
-                if let Some(chunk) = tables.chunks.get((inode, index))? {
-                    let bytes = chunk.value().get(within..).unwrap_or_default();
-                    let here = bytes.len().min(part.len());
-                    part[..here].copy_from_slice(&bytes[..here]);
-                }
+                tables.read(&node, index, within, part)?;
             }
             Ok(length)
         })
@@ -389,10 +383,8 @@ impl Tree {
                 Err(Error::NOT_FOUND) => {}
                 Err(error) => return Err(error),
             }
-            tables.names.remove((from, old_name))?;
-            tables.names.insert((to, new_name), node.inode)?;
-            tables.touch(from)?;
-            tables.touch(to)
+            tables.remove_entry(from, old_name)?;
+            tables.put_entry(to, new_name, node.inode)
         })
     }
 
@@ -402,23 +394,21 @@ impl Tree {
     /// It is a file, or the disk failed.
     pub fn list(&self, inode: u64) -> Result<Vec<(Vec<u8>, Node)>> {
         self.change(&mut self.lock(), |tables| {
-            if !tables.node(inode)?.is_directory {
+            let node = tables.node(inode)?;
+            if !node.is_directory {
                 return Err(Error::NOT_A_DIRECTORY);
             }
-            let mut list = Vec::new();
-            for entry in tables.names.range((inode, &[][..])..(inode + 1, &[][..]))? {
-                let (key, child) = entry?;
-                list.push((key.value().1.to_vec(), tables.node(child.value())?));
-            }
-            Ok(list)
+            tables.entries(&node)
         })
     }
 }
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        // Who wants to know syncs before.
-        let _unknown = self.sync();
+        // Who wants to know syncs before. What a panic left half done is not kept.
+        if !std::thread::panicking() {
+            let _unknown = self.sync();
+        }
     }
 }
 
@@ -431,12 +421,34 @@ impl Node {
             size: 0,
             seconds: now.as_secs(),
             nanoseconds: now.subsec_nanos(),
+            parts: 0,
         }
     }
 
-    pub(super) fn changed(self, size: u64) -> Self {
+    /// Whether it is right that a file lacks this chunk.
+    pub(super) fn has_none(&self, index: u64) -> Result<()> {
+        if index < self.parts {
+            Err(Error::IO)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What tells whether all of it is as it was put.
+    pub(super) fn sum(&self) -> u32 {
+        let mut bytes = [0; 29];
+        bytes[0] = self.is_directory.into();
+        bytes[1..9].copy_from_slice(&self.size.to_le_bytes());
+        bytes[9..17].copy_from_slice(&self.seconds.to_le_bytes());
+        bytes[17..21].copy_from_slice(&self.nanoseconds.to_le_bytes());
+        bytes[21..].copy_from_slice(&self.parts.to_le_bytes());
+        sum(self.inode, &bytes)
+    }
+
+    pub(super) fn changed(self, size: u64, parts: u64) -> Self {
         Self {
             size,
+            parts,
             ..Self::new(self.inode, self.is_directory)
         }
     }

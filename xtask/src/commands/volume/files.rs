@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -80,6 +81,35 @@ fn failed(what: &str, cause: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("`{what}`: {cause}"))
 }
 
+/// What is wrong with something in a folder.
+fn said(error: error::Error) -> io::Error {
+    match error {
+        error::Error::IO => {
+            io::Error::other("damaged on the volume: its sum is not that of what was put there")
+        }
+        error => error.into(),
+    }
+}
+
+/// Does something with a folder. redb trusts its own pages, and panics on some that are damaged.
+fn guarded<T>(volume: &Point, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    panic::set_hook(hook);
+    done.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(failed(
+            &volume.to_string(),
+            format!(
+                "the folder on the volume is damaged: {}",
+                text.unwrap_or("it cannot be read")
+            ),
+        ))
+    })
+}
+
 /// The folder on a volume, in a copy.
 fn open(volumes: &Volumes, volume: &Point) -> Result<(Tree, Scratch), Failure> {
     let copy = volumes.copy(volume)?;
@@ -105,15 +135,16 @@ pub(crate) fn list(
     as_json: bool,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let (tree, _copy) = open(volumes, &place.volume)?;
-    let here = |error| failed(&place.path, io::Error::from(error));
-    let node = tree.stat(place.path.as_bytes()).map_err(here)?;
-    let entries = if node.is_directory {
-        tree.list(node.inode).map_err(here)?
-    } else {
+    let entries = guarded(&place.volume, || {
+        let (tree, _copy) = open(volumes, &place.volume)?;
+        let here = |error| failed(&place.path, said(error));
+        let node = tree.stat(place.path.as_bytes()).map_err(here)?;
+        if node.is_directory {
+            return tree.list(node.inode).map_err(here);
+        }
         let name = place.path.rsplit('/').next().unwrap_or_default();
-        vec![(name.as_bytes().to_vec(), node)]
-    };
+        Ok(vec![(name.as_bytes().to_vec(), node)])
+    })?;
     if as_json {
         printer.json(&entries.iter().map(described).collect::<Vec<_>>());
         return Ok(());
@@ -155,18 +186,20 @@ fn described((name, node): &(Vec<u8>, Node)) -> Value {
 
 /// Writes a file's content to standard output.
 pub(crate) fn cat(volumes: &Volumes, place: &Place) -> Result<(), Failure> {
-    let (tree, _copy) = open(volumes, &place.volume)?;
-    let node = tree
-        .stat(place.path.as_bytes())
-        .map_err(|error| failed(&place.path, io::Error::from(error)))?;
-    read(&tree, &node, &mut io::stdout().lock()).map_err(|error| failed(&place.path, error))
+    guarded(&place.volume, || {
+        let (tree, _copy) = open(volumes, &place.volume)?;
+        let node = tree
+            .stat(place.path.as_bytes())
+            .map_err(|error| failed(&place.path, said(error)))?;
+        read(&tree, &node, &mut io::stdout().lock()).map_err(|error| failed(&place.path, error))
+    })
 }
 
 fn read(tree: &Tree, node: &Node, to: &mut dyn io::Write) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     let mut offset = 0;
     loop {
-        let length = tree.read(node.inode, offset, &mut buffer)?;
+        let length = tree.read(node.inode, offset, &mut buffer).map_err(said)?;
         if length == 0 {
             return to.flush();
         }
@@ -181,10 +214,10 @@ pub(crate) fn copy(volumes: &Volumes, from: &str, to: &str) -> Result<(), Failur
         (Some(_), Some(_)) => Err(Failure::Usage(format!(
             "`{from}` and `{to}` are both on volumes; one of them has to be a path of the host"
         ))),
-        (None, Some(place)) => copy_to(volumes, Path::new(from), &place),
+        (None, Some(place)) => guarded(&place.volume, || copy_to(volumes, Path::new(from), &place)),
         // All of a volume needs no path.
         (place, None) => match place.map_or_else(|| from.parse(), Ok) {
-            Ok(place) => copy_from(volumes, &place, Path::new(to)),
+            Ok(place) => guarded(&place.volume, || copy_from(volumes, &place, Path::new(to))),
             Err(_) => Err(Failure::Usage(format!(
                 "neither `{from}` nor `{to}` is a path on a volume, `VOLUME:PATH`"
             ))),
@@ -241,7 +274,7 @@ fn copy_from(volumes: &Volumes, place: &Place, to: &Path) -> Result<(), Failure>
     let (tree, _copy) = open(volumes, &place.volume)?;
     let node = tree
         .stat(place.path.as_bytes())
-        .map_err(|error| failed(&place.path, io::Error::from(error)))?;
+        .map_err(|error| failed(&place.path, said(error)))?;
     extract(&tree, &node, to).map_err(|error| failed(&to.display().to_string(), error))
 }
 
@@ -250,8 +283,8 @@ fn extract(tree: &Tree, node: &Node, to: &Path) -> io::Result<()> {
         return read(tree, node, &mut File::create_new(to)?);
     }
     fs::create_dir(to)?;
-    for (name, node) in tree.list(node.inode)? {
-        // No name has a slash, and none is `..`: they were made one by one.
+    for (name, node) in tree.list(node.inode).map_err(said)? {
+        // It is one name, and not `..`: the tree sees to it.
         extract(tree, &node, &to.join(std::ffi::OsStr::from_bytes(&name)))?;
     }
     Ok(())
