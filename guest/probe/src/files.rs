@@ -81,6 +81,10 @@ pub fn of_the_image() {
         kind(fs::rename("/srv/empty", "/srv/new")),
         ErrorKind::ReadOnlyFilesystem
     );
+    // Nothing is mounted there, which is said once.
+    assert_eq!(kind(File::open("/data/new")), ErrorKind::NotFound);
+    assert_eq!(kind(File::create("/data/new")), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(kind(fs::create_dir("/data/new")), ErrorKind::ReadOnlyFilesystem);
     assert_eq!(
         kind(fs::rename("/srv/empty", "/tmp/new")),
         ErrorKind::CrossesDevices

@@ -76,7 +76,12 @@ fn std_finds_the_files_of_the_image_in_any_machine() {
         from_disk,
     ] {
         let seen = seen(&request);
-        assert_eq!(seen.console, "all is as it should be\n", "{seen:?}");
+        let (said, rest) = seen.console.split_once('\n').unwrap();
+        assert!(
+            said.starts_with("files: no volume is mounted at `/data`"),
+            "{seen:?}"
+        );
+        assert_eq!(rest, "all is as it should be\n", "{seen:?}");
     }
 }
 

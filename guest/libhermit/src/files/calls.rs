@@ -101,17 +101,30 @@ fn find(path: &[u8], follow: bool) -> Result<Inode> {
     })
 }
 
+/// What is wrong with a change of what is the image's.
+fn read_only(path: &[u8]) -> Errno {
+    // Who wants to change this meant a volume.
+    if matches!(place(path), Place::Mounted(_)) {
+        mounted::say_that_none_is();
+    }
+    Errno(EROFS)
+}
+
 /// Opens what is the image's.
 fn open(path: &[u8], flags: OpenOption) -> Result<Inode> {
     let creates = flags.contains(OpenOption::O_CREAT);
     let inode = match find(path, true) {
-        Err(Errno(ENOENT)) if creates => return Err(Errno(EROFS)),
+        Err(Errno(ENOENT)) if creates => return Err(read_only(path)),
         Ok(_) if creates && flags.contains(OpenOption::O_EXCL) => return Err(Errno(EEXIST)),
         found => found?,
     };
     let is_directory = inode.kind() == Kind::Directory;
     if flags.intersects(OpenOption::O_WRONLY | OpenOption::O_RDWR | OpenOption::O_TRUNC) {
-        return Err(Errno(if is_directory { EISDIR } else { EROFS }));
+        return Err(if is_directory {
+            Errno(EISDIR)
+        } else {
+            read_only(path)
+        });
     }
     if flags.contains(OpenOption::O_DIRECTORY) && !is_directory {
         return Err(Errno(ENOTDIR));
@@ -352,7 +365,7 @@ unsafe fn change(
     answer(unsafe { lead(name) }.and_then(|place| match place {
         Lead::Kernel(path) => Ok(real(path.as_ptr())),
         Lead::Mounted(path) => mounted(&path),
-        Lead::Root(_) | Lead::Image(_) => Err(Errno(EROFS)),
+        Lead::Root(path) | Lead::Image(path) => Err(read_only(path)),
     }))
 }
 
@@ -419,7 +432,7 @@ unsafe extern "C" fn sys_rename(old: *const c_char, new: *const c_char) -> i32 {
         (Lead::Mounted(old), Lead::Mounted(new)) => mounted::rename(&old, &new),
         // The kernel's files in memory know no such thing.
         (Lead::Kernel(_), Lead::Kernel(_)) => Err(Errno(EINVAL)),
-        (Lead::Root(_) | Lead::Image(_), Lead::Root(_) | Lead::Image(_)) => Err(Errno(EROFS)),
+        (Lead::Root(_) | Lead::Image(_), Lead::Root(path) | Lead::Image(path)) => Err(read_only(path)),
         _ => Err(Errno(EXDEV)),
     }))
 }

@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 use core::ffi::c_void;
+use core::fmt::Write;
 use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use hermit::errno::ENOENT;
 use hermit::fd::{AccessPermission, OpenOption};
@@ -11,6 +13,7 @@ use hermitage_files::mount::{Attributes, END, Operations, open};
 
 use super::{Entry, Errno, Result};
 use crate::lock::Lock;
+use crate::port::Uart;
 
 static MOUNTED: Lock<Option<&'static Operations>> = Lock::new(None);
 
@@ -28,6 +31,17 @@ extern "C" fn sys_hermitage_mount(operations: &'static Operations) -> i32 {
 /// Whether something is mounted.
 pub(super) fn is_there() -> bool {
     MOUNTED.lock().is_some()
+}
+
+/// The program wants to change what is below `/data`, and nothing is mounted.
+pub(super) fn say_that_none_is() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        let _never_fails = writeln!(
+            Uart::console(),
+            "files: no volume is mounted at `/data`, so nothing can be put there; `run --volume NAME:/data` attaches one"
+        );
+    }
 }
 
 /// Makes what was changed safe, as far as it goes: the program ends.
