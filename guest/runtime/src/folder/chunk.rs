@@ -146,7 +146,7 @@ fn filled_up(length: usize) -> usize {
 }
 
 /// The chunks that a range touches: the number, where in it the range begins, and which part of the range that is.
-pub(super) fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
+pub(super) fn touched(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let at = offset + done as u64;

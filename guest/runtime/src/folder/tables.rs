@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use redb::{ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
-use super::chunk::{CHUNK, Chunk, pieces, sum};
+use super::chunk::{CHUNK, Chunk, sum, touched};
 use super::error::{Error, Result};
 use super::tree::Node;
 
@@ -329,7 +329,7 @@ impl Tables<'_> {
         let mut changed = Vec::new();
         let mut taken = 0;
         let mut parts = node.parts;
-        for (index, within, part) in pieces(offset, bytes.len()) {
+        for (index, within, part) in touched(offset, bytes.len()) {
             let mut chunk = self.chunk(&node, index)?;
             let before = chunk.room();
             chunk.write(within, &bytes[part])?;

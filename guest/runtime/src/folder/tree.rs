@@ -12,7 +12,7 @@ use std::{fmt, io};
 use redb::{Database, WriteTransaction};
 
 use super::Bytes;
-use super::chunk::{CHUNK, pieces, sum};
+use super::chunk::{CHUNK, sum, touched};
 use super::error::{Error, Result};
 use super::superblock::Base;
 use super::tables::{MAX_SIZE, ROOT, Tables, before};
@@ -276,7 +276,7 @@ impl Tree {
             let node = tables.file(inode)?;
             let length = usize::try_from(node.size.saturating_sub(offset)).unwrap_or(usize::MAX);
             let length = length.min(buffer.len());
-            for (index, within, part) in pieces(offset, length) {
+            for (index, within, part) in touched(offset, length) {
                 let part = &mut buffer[part];
                 part.fill(0);
                 tables.read(&node, index, within, part)?;
