@@ -5,7 +5,7 @@
 //! | 0..32 | for each piece of 4096 bytes: 32 bits of the XXH64 of its bytes, little-endian, seeded with whose it is |
 //! | from 32 on | the content, filled up with zeros to 1, 2, 4 or 8 pages less their overhead; its last piece is shorter |
 //!
-//! All chunks that share a size share no page: redb would take twice the pages for a large and a small one.
+//! No two chunks share a page: redb would take twice the pages for a large and a small one.
 
 use std::ops::Range;
 

@@ -14,7 +14,7 @@ Examples:
   cargo xtask bench folder
   cargo xtask bench folder redb redoxfs
 
-It takes some twenty minutes: 600 power cuts, 416 damaged disks, a full disk and the speed of each.")]
+It takes some twenty minutes: 600 power cuts, 816 damaged disks, a full disk and the speed of each.")]
 pub(crate) struct Args {
     /// Of these alone: redb (ours), redoxfs, rsext4, littlefs
     #[arg(value_name = "CANDIDATE", value_parser = ["redb", "redoxfs", "rsext4", "littlefs"])]
