@@ -57,8 +57,9 @@ pub(crate) struct OnVolume {
     base: Database,
 }
 
-/// State on the wire and number of tries, by the task's id.
-const TASKS: TableDefinition<'_, u64, (i8, u32)> = TableDefinition::new("tasks");
+/// State on the wire, number of tries and the sum of both, by the task's id.
+type Row = (i8, u32, u32);
+const TASKS: TableDefinition<'_, u64, Row> = TableDefinition::new("tasks");
 
 impl OnVolume {
     /// On the volume [`VOLUME`]; `None` if it is not attached.
@@ -85,25 +86,59 @@ impl Keep for OnVolume {
         write
             .open_table(TASKS)
             .map_err(failed)?
-            .insert(id, (record.state.number(), record.tries))
+            .insert(id, row(id, record.state.number(), record.tries))
             .map_err(failed)?;
         // On the disk when it returns: redb's default.
         write.commit().map_err(failed)
     }
 }
 
-fn read(table: &redb::Table<'_, u64, (i8, u32)>) -> io::Result<Vec<(u64, Record)>> {
+fn row(id: u64, state: i8, tries: u32) -> Row {
+    let [a, b, c, d] = tries.to_le_bytes();
+    (state, tries, volume::sum(id, &[state as u8, a, b, c, d]))
+}
+
+fn read(table: &redb::Table<'_, u64, Row>) -> io::Result<Vec<(u64, Record)>> {
     let rows = table.iter().map_err(failed)?;
-    let records = rows.map(|row| {
-        let (id, value) = row.map_err(failed)?;
-        let (state, tries) = value.value();
-        let state = State::of_number(state.into()).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("task {} has no state", id.value()),
-            )
-        })?;
-        Ok((id.value(), Record { state, tries }))
+    let records = rows.map(|found| {
+        let (id, value) = found.map_err(failed)?;
+        let (id, (state, tries, sum)) = (id.value(), value.value());
+        match State::of_number(state.into()) {
+            Some(named) if row(id, state, tries).2 == sum => Ok((id, Record { state: named, tries })),
+            _ => Err(volume::damaged(VOLUME, &format!("task {id}"))),
+        }
     });
     records.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_is_damaged_on_the_volume_is_said() {
+        let backend = redb::backends::InMemoryBackend::new();
+        let base = Database::builder().create_with_backend(backend).unwrap();
+        let mut keep = OnVolume { base };
+        let record = |state| Record { state, tries: 2 };
+        keep.save(6, record(State::Ready)).unwrap();
+        keep.save(7, record(State::Finished)).unwrap();
+        assert_eq!(
+            keep.load().unwrap(),
+            [(6, record(State::Ready)), (7, record(State::Finished))]
+        );
+        let (state, tries, sum) = row(7, State::Finished.number(), 2);
+        for damaged in [
+            (state - 1, tries, sum),
+            (state, tries ^ 4, sum),
+            row(6, state, tries),
+        ] {
+            let write = keep.base.begin_write().unwrap();
+            write.open_table(TASKS).unwrap().insert(7, damaged).unwrap();
+            write.commit().unwrap();
+            let error = keep.load().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.to_string().contains("task 7"), "{error}");
+        }
+    }
 }

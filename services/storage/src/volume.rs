@@ -30,12 +30,37 @@ const SHARE: (u64, u64) = (3, 8);
 /// A picture's number and its length in bytes.
 type Stored = (u64, u64);
 
+/// A result's lease, 0 of an input; what is stored; the sum of both.
+type Row = (u32, Stored, u32);
+
 /// Inputs, by the task's id.
-const INPUTS: TableDefinition<'_, u64, Stored> = TableDefinition::new("inputs");
-/// Leases and results, by the task's id.
-const RESULTS: TableDefinition<'_, u64, (u32, Stored)> = TableDefinition::new("results");
-/// Pieces, by the picture's number and their place in it.
-const PIECES: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("pieces");
+const INPUTS: TableDefinition<'_, u64, Row> = TableDefinition::new("inputs");
+/// Results, by the task's id.
+const RESULTS: TableDefinition<'_, u64, Row> = TableDefinition::new("results");
+/// Pieces with their sums, by the picture's number and their place in it.
+const PIECES: TableDefinition<'_, (u64, u32), (&[u8], u32)> = TableDefinition::new("pieces");
+
+fn row(id: u64, lease: u32, stored: Stored) -> Row {
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&lease.to_le_bytes());
+    bytes[4..12].copy_from_slice(&stored.0.to_le_bytes());
+    bytes[12..].copy_from_slice(&stored.1.to_le_bytes());
+    (lease, stored, volume::sum(id, &bytes))
+}
+
+/// The lease and what is stored, if they are what was put there.
+fn whole(id: u64, found: Row) -> io::Result<(u32, Stored)> {
+    let (lease, stored, _) = found;
+    if row(id, lease, stored) == found {
+        Ok((lease, stored))
+    } else {
+        Err(volume::damaged(VOLUME, &format!("what there is of task {id}")))
+    }
+}
+
+fn sum_of_piece((number, place): (u64, u32), bytes: &[u8]) -> u32 {
+    volume::sum(number.rotate_left(32) ^ u64::from(place), bytes)
+}
 
 /// All pictures.
 pub(crate) struct OnVolume {
@@ -84,22 +109,14 @@ impl OnVolume {
 /// Removes the pieces that no picture has; the next number, and the bytes of all pictures.
 fn sweep(write: &WriteTransaction) -> io::Result<(u64, u64)> {
     let (mut known, mut used) = (Vec::new(), 0);
-    let mut note = |(number, length): Stored| {
-        known.push(number);
-        used += length;
-    };
-    for row in write.open_table(INPUTS).map_err(failed)?.iter().map_err(failed)? {
-        let (_, stored) = row.map_err(failed)?;
-        note(stored.value());
-    }
-    for row in write
-        .open_table(RESULTS)
-        .map_err(failed)?
-        .iter()
-        .map_err(failed)?
-    {
-        let (_, result) = row.map_err(failed)?;
-        note(result.value().1);
+    for table in [INPUTS, RESULTS] {
+        for found in write.open_table(table).map_err(failed)?.iter().map_err(failed)? {
+            let (id, found) = found.map_err(failed)?;
+            // Of what is damaged nobody knows which pieces it has: nothing is removed then.
+            let (_, (number, length)) = whole(id.value(), found.value())?;
+            known.push(number);
+            used += length;
+        }
     }
     known.sort_unstable();
     let mut pieces = write.open_table(PIECES).map_err(failed)?;
@@ -136,18 +153,14 @@ impl Pictures for OnVolume {
     fn open(&self, id: u64, kind: Kind) -> io::Result<Option<Picture>> {
         // What is read stays as it is at this moment, whatever takes its place.
         let read = self.base.begin_read().map_err(failed)?;
-        let stored = match kind {
-            Kind::Input => read.open_table(INPUTS).map_err(failed)?.get(id),
-            Kind::Result => {
-                let result = read.open_table(RESULTS).map_err(failed)?.get(id);
-                return Ok(result
-                    .map_err(failed)?
-                    .map(|result| picture(read, result.value().1)));
-            }
+        let table = match kind {
+            Kind::Input => INPUTS,
+            Kind::Result => RESULTS,
         };
-        Ok(stored
-            .map_err(failed)?
-            .map(|stored| picture(read, stored.value())))
+        let found = read.open_table(table).map_err(failed)?.get(id).map_err(failed)?;
+        let Some(found) = found else { return Ok(None) };
+        let (_, stored) = whole(id, found.value())?;
+        Ok(Some(picture(read, stored)))
     }
 }
 
@@ -157,6 +170,7 @@ fn picture(read: ReadTransaction, (number, length): Stored) -> Picture {
         source: Box::new(Reader {
             read,
             number,
+            left: length,
             next: 0,
             piece: io::Cursor::default(),
         }),
@@ -179,10 +193,12 @@ impl VolumeDraft<'_> {
     fn put(&mut self) -> io::Result<()> {
         let mut write = self.volume.base.begin_write().map_err(failed)?;
         write.set_durability(Durability::None);
+        let key = (self.number, self.written);
+        let sum = sum_of_piece(key, &self.piece);
         write
             .open_table(PIECES)
             .map_err(failed)?
-            .insert((self.number, self.written), self.piece.as_slice())
+            .insert(key, (self.piece.as_slice(), sum))
             .map_err(failed)?;
         write.commit().map_err(failed)?;
         self.written += 1;
@@ -215,8 +231,15 @@ impl Draft for VolumeDraft<'_> {
         let (placement, freed) = {
             let mut inputs = write.open_table(INPUTS).map_err(failed)?;
             let mut results = write.open_table(RESULTS).map_err(failed)?;
-            let input = inputs.get(id).map_err(failed)?.map(|input| input.value());
-            let result = results.get(id).map_err(failed)?.map(|result| result.value());
+            let input = inputs
+                .get(id)
+                .map_err(failed)?
+                .map(|found| whole(id, found.value()));
+            let result = results
+                .get(id)
+                .map_err(failed)?
+                .map(|found| whole(id, found.value()));
+            let (input, result) = (input.transpose()?, result.transpose()?);
             let held = Held {
                 input: input.is_some(),
                 result: result.map(|(lease, _)| lease),
@@ -224,18 +247,18 @@ impl Draft for VolumeDraft<'_> {
             let placement = place(claim, held);
             let replaced = match placement {
                 Placement::Input => {
-                    inputs.insert(id, stored).map_err(failed)?;
+                    inputs.insert(id, row(id, 0, stored)).map_err(failed)?;
                     results.remove(id).map_err(failed)?;
-                    [input, result.map(|(_, result)| result)]
+                    [input, result]
                 }
                 Placement::Result(lease) => {
-                    results.insert(id, (lease, stored)).map_err(failed)?;
-                    [None, result.map(|(_, result)| result)]
+                    results.insert(id, row(id, lease, stored)).map_err(failed)?;
+                    [None, result]
                 }
                 Placement::Twin | Placement::Late => [None, None],
             };
             let mut freed = 0;
-            for (number, length) in replaced.into_iter().flatten() {
+            for (_, (number, length)) in replaced.into_iter().flatten() {
                 remove(&write, number)?;
                 freed += length;
             }
@@ -272,6 +295,8 @@ impl Drop for VolumeDraft<'_> {
 struct Reader {
     read: ReadTransaction,
     number: u64,
+    /// Bytes that have not been read from the data base.
+    left: u64,
     next: u32,
     piece: io::Cursor<Vec<u8>>,
 }
@@ -279,13 +304,21 @@ struct Reader {
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.piece.position() == self.piece.get_ref().len() as u64 {
-            let pieces = self.read.open_table(PIECES).map_err(failed)?;
-            let Some(piece) = pieces.get((self.number, self.next)).map_err(failed)? else {
+            if self.left == 0 {
                 return Ok(0);
-            };
+            }
+            let pieces = self.read.open_table(PIECES).map_err(failed)?;
+            let key = (self.number, self.next);
+            let damaged = || volume::damaged(VOLUME, "a piece of a picture");
+            let found = pieces.get(key).map_err(failed)?.ok_or_else(damaged)?;
+            let (piece, sum) = found.value();
+            if sum_of_piece(key, piece) != sum || piece.is_empty() {
+                return Err(damaged());
+            }
+            self.left = self.left.checked_sub(piece.len() as u64).ok_or_else(damaged)?;
             let mut bytes = std::mem::take(&mut self.piece).into_inner();
             bytes.clear();
-            bytes.extend_from_slice(piece.value());
+            bytes.extend_from_slice(piece);
             self.piece = io::Cursor::new(bytes);
             self.next += 1;
         }
@@ -316,6 +349,10 @@ mod tests {
 
     /// A data base in a file that grows no further than a volume of this size would.
     fn on(path: &Path, size: u64) -> OnVolume {
+        try_on(path, size).unwrap()
+    }
+
+    fn try_on(path: &Path, size: u64) -> io::Result<OnVolume> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -328,7 +365,7 @@ mod tests {
             size,
         };
         let base = Database::builder().create_with_backend(backend).unwrap();
-        OnVolume::on(base, size).unwrap()
+        OnVolume::on(base, size)
     }
 
     #[derive(Debug)]
@@ -412,6 +449,61 @@ mod tests {
         put(&volume, 1, INPUT, b"new").unwrap();
         assert_eq!(get(&volume, 1, Kind::Result), None);
         assert_eq!(volume.used.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn what_is_damaged_on_the_volume_is_said_and_not_sent_or_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base");
+        let long: Vec<_> = (0..3 * PIECE + 7).map(|n| n as u8).collect();
+        {
+            let volume = on(&path, 64 << 20);
+            put(&volume, 1, INPUT, &long).unwrap();
+            put(&volume, 2, INPUT, b"whole").unwrap();
+            let write = volume.base.begin_write().unwrap();
+            let mut damaged = long[..PIECE].to_vec();
+            let sum = sum_of_piece((0, 1), &long[PIECE..2 * PIECE]);
+            damaged[100] ^= 1;
+            let mut pieces = write.open_table(PIECES).unwrap();
+            pieces.insert((0, 1), (damaged.as_slice(), sum)).unwrap();
+            drop(pieces);
+            write.commit().unwrap();
+
+            let mut picture = volume.open(1, Kind::Input).unwrap().unwrap();
+            let mut read = Vec::new();
+            let error = picture.source.read_to_end(&mut read).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert!(read == long[..PIECE]);
+            let write = volume.base.begin_write().unwrap();
+            write.open_table(PIECES).unwrap().remove((0, 3)).unwrap();
+            let mut pieces = write.open_table(PIECES).unwrap();
+            pieces.insert((0, 1), (&long[PIECE..2 * PIECE], sum)).unwrap();
+            drop(pieces);
+            write.commit().unwrap();
+            let mut picture = volume.open(1, Kind::Input).unwrap().unwrap();
+            let error = picture.source.read_to_end(&mut Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "the last piece lacks");
+            assert_eq!(get(&volume, 2, Kind::Input), Some(b"whole".to_vec()));
+
+            let write = volume.base.begin_write().unwrap();
+            let (lease, (number, length), sum) = row(2, 0, (1, 5));
+            let damaged = (lease, (number ^ 8, length), sum);
+            write.open_table(INPUTS).unwrap().insert(2, damaged).unwrap();
+            write.commit().unwrap();
+            assert_eq!(
+                volume.open(2, Kind::Input).err().unwrap().kind(),
+                io::ErrorKind::InvalidData
+            );
+            assert!(put(&volume, 2, INPUT, b"new").is_err());
+        }
+        // A start would remove the pieces of what it does not know.
+        let error = try_on(&path, 64 << 20).err().unwrap();
+        assert!(error.to_string().contains("task 2"), "{error}");
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let backend = redb::backends::FileBackend::new(file).unwrap();
+        let base = Database::builder().create_with_backend(backend).unwrap();
+        let pieces = base.begin_read().unwrap().open_table(PIECES).unwrap().len();
+        assert_eq!(pieces.unwrap(), 3 + 1);
     }
 
     #[test]
