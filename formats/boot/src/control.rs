@@ -42,7 +42,7 @@ pub mod mark {
     pub const KERNEL: &str = "kernel";
     /// The kernel hands over to the program's runtime, just before `main`.
     pub const MAIN: &str = "main";
-    /// The program listens on its first TCP port.
+    /// The program listens on its first TCP port, and has an address: it can be reached.
     pub const LISTEN: &str = "listen";
 }
 

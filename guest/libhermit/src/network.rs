@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hermitage_boot::Record;
 use hermitage_boot::address::Ipv4Cidr;
 
-use crate::control;
 use crate::port::Uart;
+use crate::{control, trace};
 
 /// The kernel has given the network card an address.
 #[unsafe(no_mangle)]
@@ -17,6 +17,7 @@ fn hermitage_address(address: Ipv4Addr, prefix: u8) {
     if let Ok(cidr) = Ipv4Cidr::new(address, prefix) {
         control::tell(&Record::Address(cidr));
     }
+    trace::has_address();
 }
 
 /// The program asked for a socket where there is no network card.

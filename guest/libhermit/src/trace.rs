@@ -11,6 +11,7 @@ use crate::control;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static LISTENS: AtomicBool = AtomicBool::new(false);
+static HAS_ADDRESS: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
     fn __real_sys_listen(socket: i32, backlog: i32) -> i32;
@@ -31,13 +32,30 @@ pub(crate) fn reached(name: &str) {
     }
 }
 
-/// `listen` of std: the first success means that the service can be reached.
+/// The network card has an address.
+pub(crate) fn has_address() {
+    HAS_ADDRESS.store(true, Ordering::SeqCst);
+    say_that_it_is_reached();
+}
+
+/// `listen` of std.
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_sys_listen(socket: i32, backlog: i32) -> i32 {
     // SAFETY: passes on the arguments of a call of this very signature; any socket and backlog are fine.
     let status = unsafe { __real_sys_listen(socket, backlog) };
-    if status == 0 && !LISTENS.swap(true, Ordering::Relaxed) {
-        reached(mark::LISTEN);
+    if status == 0 {
+        LISTENS.store(true, Ordering::SeqCst);
+        say_that_it_is_reached();
     }
     status
+}
+
+/// The service can be reached from its first `listen` on, but not before it has an address: what a client sends until
+/// then is lost, and QEMU's user network sends it again after six seconds.
+fn say_that_it_is_reached() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let is_reached = LISTENS.load(Ordering::SeqCst) && HAS_ADDRESS.load(Ordering::SeqCst);
+    if is_reached && !SAID.swap(true, Ordering::SeqCst) {
+        reached(mark::LISTEN);
+    }
 }

@@ -63,6 +63,27 @@ impl Listening {
     }
 }
 
+/// What a client sends before the guest has an address is lost, and QEMU's user network sends it again after six seconds.
+#[test]
+#[ignore = "boots virtual machines"]
+fn a_guest_is_said_to_listen_when_it_can_be_reached() {
+    for cpus in ["1", "2"] {
+        let guest = Listening::start(RunRequest {
+            cpus: cpus.parse().unwrap(),
+            // Frames come late, 0.1 s after one another: the program listens long before the address is there.
+            qemu_arguments: ["-object", "filter-buffer,id=late,netdev=net,interval=100000"]
+                .map(String::from)
+                .into(),
+            ..request(image(), Entry::Direct, "probe load-server")
+        });
+        let said = guest.machine.records();
+        let at = |wanted: fn(&Record) -> bool| said.iter().position(|received| wanted(&received.record));
+        let address = at(|record| matches!(record, Record::Address(_)));
+        let listen = at(|record| matches!(record, Record::Mark { name, .. } if name == mark::LISTEN));
+        assert!(address.is_some() && address < listen, "{cpus}: {said:?}");
+    }
+}
+
 /// Patch 0024.
 #[test]
 #[ignore = "boots virtual machines"]
