@@ -37,8 +37,8 @@ use hermitage_boot::control::mark;
 use hermitage_boot::{Reason, Record};
 use launcher::{AcceleratorChoice, Entry, Error, GuestExit, RunRequest};
 
-/// Time for a boot; it takes 0.2 s on a quiet machine without KVM.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Time for a boot, which takes 0.2 s on a quiet machine without KVM, and for what the guest does then.
+const DEADLINE: Duration = Duration::from_secs(90);
 
 const BOTH_WAYS_IN: [Entry; 2] = [Entry::Direct, Entry::Disk];
 
