@@ -3,6 +3,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::error::{Error, Result};
+use super::superblock::Base;
 use super::tree::{How, Tree};
 use super::{Bytes, mount};
 
@@ -371,6 +372,26 @@ fn what_is_no_folder_is_refused_and_not_written() {
     drop(Tree::open(disk.clone()).unwrap());
     disk.write_at(&[1], 9).unwrap();
     assert_eq!(Tree::open(disk).unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn a_folder_of_the_version_before_is_said_to_be_one() {
+    let disk = Disk::new(16 << 20);
+    let base = Base::on(disk.clone()).unwrap();
+    let facts = redb::TableDefinition::<&str, u64>::new("facts");
+    let data_base = redb::Database::builder()
+        .create_with_backend(base.clone())
+        .unwrap();
+    let write = data_base.begin_write().unwrap();
+    write.open_table(facts).unwrap().insert("version", 1).unwrap();
+    write.commit().unwrap();
+    // As a folder is made.
+    base.cut();
+    drop(data_base);
+    base.take_all().unwrap();
+    let error = Tree::open(disk).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("another version"), "{error}");
 }
 
 /// redb panics on some of its own pages when they are damaged, which ends a guest as an error that nobody takes does.
