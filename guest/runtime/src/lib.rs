@@ -18,6 +18,8 @@
 
 #[cfg(feature = "redb")]
 pub mod folder;
+#[cfg(feature = "redb")]
+pub mod sum;
 #[cfg_attr(target_os = "hermit", path = "guest.rs")]
 #[cfg_attr(not(target_os = "hermit"), path = "host.rs")]
 mod system;

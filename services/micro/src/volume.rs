@@ -2,9 +2,9 @@
 
 use std::io;
 
+pub use hermitage_runtime::sum::sum;
 use hermitage_runtime::{Volume, volume::File};
 use redb::{Database, DatabaseError};
-use xxhash_rust::xxh64::xxh64;
 
 /// The data base on the volume of a label, with so many bytes of it in memory, and the volume's size in bytes; `None`
 /// if no such volume is attached.
@@ -31,12 +31,6 @@ pub fn data_base(label: &str, cache: usize) -> io::Result<Option<(Database, u64)
         Err(DatabaseError::Storage(error)) => Err(failed(error)),
         Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
     }
-}
-
-/// The sum of a row: 32 bits of the XXH64 of its bytes, seeded with its key. redb looks at its own sums after a power cut
-/// alone; who compares this one sees a bit that flipped since.
-pub fn sum(key: u64, bytes: &[u8]) -> u32 {
-    xxh64(bytes, key) as u32
 }
 
 /// A row of the data base is not what was put there.

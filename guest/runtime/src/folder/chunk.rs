@@ -2,16 +2,15 @@
 //!
 //! | bytes of a chunk's value | |
 //! | --- | --- |
-//! | 0..32 | for each piece of 4096 bytes: 32 bits of the XXH64 of its bytes, little-endian, seeded with whose it is |
+//! | 0..32 | for each piece of 4096 bytes its sum ([`sum`]), little-endian |
 //! | from 32 on | the content, filled up with zeros to 1, 2, 4 or 8 pages less their overhead; its last piece is shorter |
 //!
 //! No two chunks share a page: redb would take twice the pages for a large and a small one.
 
 use std::ops::Range;
 
-use xxhash_rust::xxh64::xxh64;
-
 use super::error::{Error, Result};
+use crate::sum::sum;
 
 /// Bytes of redb's page, and what of a chunk's pages is for sums, key and administration.
 const PAGE: usize = 4096;
@@ -24,11 +23,6 @@ pub(super) const CHUNK: usize = 8 * PAGE - OVERHEAD;
 const PIECE: usize = 4096;
 const SUMS: usize = CHUNK.div_ceil(PIECE) * SUM;
 const SUM: usize = 4;
-
-/// The sum of something that has a number of its own: what is elsewhere than it was put has another.
-pub(super) fn sum(number: u64, bytes: &[u8]) -> u32 {
-    xxh64(bytes, number) as u32
-}
 
 /// Whose a chunk is, the file's inode and the chunk's number; and its value.
 pub(super) struct Chunk<V> {

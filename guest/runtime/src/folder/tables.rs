@@ -5,17 +5,18 @@ use std::collections::HashMap;
 
 use redb::{ReadableTable as _, Table, TableDefinition, WriteTransaction};
 
-use super::chunk::{CHUNK, Chunk, sum, touched};
+use super::chunk::{CHUNK, Chunk, touched};
 use super::error::{Error, Result};
 use super::tree::Node;
+use crate::sum::sum;
 
-// Each value has a sum of itself and its key ([`sum`]), the last of its parts: redb does not look at its own when it reads.
+// The last part of each value is the sum of the others and of the key; chunks have several of their own.
 
 /// `version`; `next`, the number of the next inode; `used`, bytes that files and chunks take of the volume.
 const FACTS: TableDefinition<'_, &str, (u64, u32)> = TableDefinition::new("facts");
-/// Inodes: whether it is a directory, bytes, time of the last change (seconds since 1970, nanoseconds), parts
+/// Inodes: 1 for a directory, 0 for a file (no `bool`: redb panics at one that is damaged), bytes, time of the last change (seconds since 1970, nanoseconds), parts
 /// ([`Node::parts`]).
-const NODES: TableDefinition<'_, u64, (bool, u64, u64, u32, u64, u32)> = TableDefinition::new("nodes");
+const NODES: TableDefinition<'_, u64, (u8, u64, u64, u32, u64, u32)> = TableDefinition::new("nodes");
 /// Entries of directories: the directory and the name; the inode.
 const NAMES: TableDefinition<'_, (u64, &[u8]), (u64, u32)> = TableDefinition::new("names");
 /// Content: the inode and the chunk's number; its sums and bytes ([`Chunk`]). What lacks, also behind a chunk's end, is
@@ -39,7 +40,7 @@ pub(super) const MAX_SIZE: u64 = i64::MAX as u64;
 /// The tables of the transaction.
 pub(super) struct Tables<'a> {
     facts: Table<'a, &'static str, (u64, u32)>,
-    nodes: Table<'a, u64, (bool, u64, u64, u32, u64, u32)>,
+    nodes: Table<'a, u64, (u8, u64, u64, u32, u64, u32)>,
     names: Table<'a, (u64, &'static [u8]), (u64, u32)>,
     chunks: Table<'a, (u64, u64), &'static [u8]>,
     orphans: Table<'a, u64, u32>,
@@ -72,7 +73,7 @@ impl Tables<'_> {
 
     pub(super) fn put(&mut self, node: &Node) -> Result<()> {
         let value = (
-            node.is_directory,
+            node.is_directory.into(),
             node.size,
             node.seconds,
             node.nanoseconds,
@@ -86,10 +87,14 @@ impl Tables<'_> {
     pub(super) fn node(&self, inode: u64) -> Result<Node> {
         // Whoever asks has the number from an entry or from an open file.
         let value = self.nodes.get(inode)?.ok_or(Error::IO)?;
-        let (is_directory, size, seconds, nanoseconds, parts, sum) = value.value();
+        let (kind, size, seconds, nanoseconds, parts, sum) = value.value();
         let node = Node {
             inode,
-            is_directory,
+            is_directory: match kind {
+                0 => false,
+                1 => true,
+                _ => return Err(Error::IO),
+            },
             size,
             seconds,
             nanoseconds,
@@ -174,7 +179,7 @@ impl Tables<'_> {
                 buffer[..bytes.len()].copy_from_slice(bytes);
                 Ok(())
             }
-            None => file.has_none(index),
+            None => file.may_lack(index),
         }
     }
 
@@ -183,7 +188,7 @@ impl Tables<'_> {
         let key = (file.inode, index);
         match self.chunks.get(key)? {
             Some(found) => Chunk::new(key, found.value().to_vec()),
-            None => file.has_none(index).map(|()| Chunk::empty(key)),
+            None => file.may_lack(index).map(|()| Chunk::empty(key)),
         }
     }
 

@@ -12,10 +12,11 @@ use std::{fmt, io};
 use redb::{Database, WriteTransaction};
 
 use super::Bytes;
-use super::chunk::{CHUNK, sum, touched};
+use super::chunk::{CHUNK, touched};
 use super::error::{Error, Result};
 use super::superblock::Base;
 use super::tables::{MAX_SIZE, ROOT, Tables, before};
+use crate::sum::sum;
 
 /// The version of what follows. 1, which no release had, was without sums; 2: with them.
 const VERSION: u64 = 2;
@@ -47,8 +48,8 @@ pub struct Node {
     pub seconds: u64,
     /// Nanoseconds of that.
     pub nanoseconds: u32,
-    /// Of a directory, how many entries it has. Of a file, how many chunks from the first on it has without a hole. So what
-    /// lacks is seen.
+    /// Of a directory, how many entries it has. Of a file, how many chunks it has from the first on to the first hole. So
+    /// what lacks of these is seen.
     pub(super) parts: u64,
 }
 
@@ -101,7 +102,7 @@ impl Tree {
     /// Opens the tree on a disk; on one that has never been written to, an empty one is made.
     ///
     /// # Errors
-    /// `InvalidData`: there is something else on the disk, or it is damaged; nothing was written. Others: the disk's.
+    /// `InvalidData`: there is something else on the disk, a folder of another version, or it is damaged; nothing was written. Others: the disk's.
     pub fn open<D: Bytes>(disk: D) -> io::Result<Self> {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let base = Base::on(disk)?;
@@ -426,7 +427,7 @@ impl Node {
     }
 
     /// Whether it is right that a file lacks this chunk.
-    pub(super) fn has_none(&self, index: u64) -> Result<()> {
+    pub(super) fn may_lack(&self, index: u64) -> Result<()> {
         if index < self.parts {
             Err(Error::IO)
         } else {
